@@ -1,0 +1,151 @@
+//! `--inbound LISTEN=APP[,protocol=…]`: where clients come in and which app they reach.
+//!
+//! Called by `resolve.rs` for each value. It must never look a name up: the app's host is looked up at each connect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use proxy::{AppAddress, Inbound, Protocol};
+
+/// sun_path of unix(7) has 108 bytes, the last of them zero.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// Reads one value; an error completes "--inbound … : ".
+pub(crate) fn parse(text: &str) -> Result<Inbound, String> {
+    let (listen, rest) =
+        text.split_once('=').ok_or("write LISTEN=APP, like 0.0.0.0:8443=127.0.0.1:8080 or [::]:8443=unix:/run/app")?;
+    let listen = listen_address(listen)?;
+    let mut parts = rest.split(',');
+    let app = app_address(parts.next().unwrap_or(""))?;
+    let mut protocol = None;
+    for option in parts {
+        let value = option
+            .strip_prefix("protocol=")
+            .ok_or_else(|| format!("the option {option:?} is not known; there is protocol=auto|http1|h2c"))?;
+        if protocol.replace(protocol_of(value)?).is_some() {
+            return Err("the option protocol stands twice; write it once".to_owned());
+        }
+    }
+    if app == AppAddress::Socket(listen) {
+        return Err("LISTEN and APP are the same address; the app needs one of its own".to_owned());
+    }
+    Ok(Inbound { listen, app, protocol: protocol.unwrap_or(Protocol::Auto) })
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no address to listen on; write IP:PORT, like 0.0.0.0:8443 or [::1]:8443"))
+}
+
+fn app_address(text: &str) -> Result<AppAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        if !path.starts_with('/') || path.len() > LONGEST_SOCKET_PATH {
+            return Err(format!("the socket {path:?} must be an absolute path of at most {LONGEST_SOCKET_PATH} bytes"));
+        }
+        return Ok(AppAddress::Unix(PathBuf::from(path)));
+    }
+    let wrong = || {
+        format!("{text:?} is no app; write host:port, like 127.0.0.1:8080, [::1]:8080 or localhost:8080, or unix:/path")
+    };
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return if address.port() == 0 { Err(wrong()) } else { Ok(AppAddress::Socket(address)) };
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse::<u16>().ok()).flatten();
+    match port {
+        Some(port) if port > 0 && is_host_name(host) => Ok(AppAddress::Name(host.to_owned(), port)),
+        _ => Err(wrong()),
+    }
+}
+
+/// RFC 1123 §2.1, with the underscore that service names carry. A name whose last label is a number is refused: it
+/// would be an IPv4 address misspelt, and libc reads `127.1` and `0x7f.1` as one (RFC 3696 §2).
+fn is_host_name(host: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    let whole = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(plain);
+    let numeric = |label: &str| label.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
+    host.len() <= 253 && labels.clone().all(whole) && !labels.next_back().is_some_and(numeric)
+}
+
+fn protocol_of(text: &str) -> Result<Protocol, String> {
+    match text {
+        "auto" => Ok(Protocol::Auto),
+        "http1" => Ok(Protocol::Http1),
+        "h2c" => Ok(Protocol::H2c),
+        _ => Err(format!("protocol={text} is not known; choose auto, http1 or h2c")),
+    }
+}
+
+/// An inbound as the flag spells it.
+pub(crate) fn written(inbound: &Inbound) -> String {
+    let app = match &inbound.app {
+        AppAddress::Socket(address) => address.to_string(),
+        AppAddress::Name(host, port) => format!("{host}:{port}"),
+        AppAddress::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let protocol = match inbound.protocol {
+        Protocol::Auto => "auto",
+        Protocol::Http1 => "http1",
+        Protocol::H2c => "h2c",
+    };
+    format!("{}={app},protocol={protocol}", inbound.listen)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_form_is_read_and_written_back() {
+        for text in [
+            "0.0.0.0:8443=127.0.0.1:8080,protocol=auto",
+            "[::1]:8443=[::1]:8080,protocol=http1",
+            "127.0.0.1:0=localhost:80,protocol=h2c",
+            "127.0.0.1:1=app-1.my_ns.svc.cluster.local:65535,protocol=auto",
+            "127.0.0.1:1=unix:/run/app=1.sock,protocol=auto",
+        ] {
+            assert_eq!(written(&parse(text).unwrap()), text);
+        }
+        assert_eq!(parse("0.0.0.0:8443=127.0.0.1:8080").unwrap().protocol, Protocol::Auto);
+        let named = parse("0.0.0.0:8443=app:8080").unwrap().app;
+        assert_eq!(named, AppAddress::Name("app".to_owned(), 8080));
+    }
+
+    #[test]
+    fn every_misspelling_is_refused_with_the_remedy() {
+        for (bad, remedy) in [
+            ("", "LISTEN=APP"),
+            ("0.0.0.0:8443", "LISTEN=APP"),
+            ("8443=127.0.0.1:8080", "IP:PORT"),
+            (":8443=127.0.0.1:8080", "IP:PORT"),
+            ("localhost:8443=127.0.0.1:8080", "IP:PORT"),
+            ("::1:8443=127.0.0.1:8080", "[::1]:8443"),
+            ("0.0.0.0:99999=127.0.0.1:8080", "IP:PORT"),
+            ("0.0.0.0:8443=", "host:port"),
+            ("0.0.0.0:8443=8080", "host:port"),
+            ("0.0.0.0:8443=:8080", "host:port"),
+            ("0.0.0.0:8443=app:", "host:port"),
+            ("0.0.0.0:8443=app:0", "host:port"),
+            ("0.0.0.0:8443=127.0.0.1:0", "host:port"),
+            ("0.0.0.0:8443=app:+80", "host:port"),
+            ("0.0.0.0:8443=127.1:80", "host:port"),
+            ("0.0.0.0:8443=0x7f.0x1:80", "host:port"),
+            ("0.0.0.0:8443=::1:8080", "[::1]:8080"),
+            ("0.0.0.0:8443=http://app:80", "host:port"),
+            ("0.0.0.0:8443=a b:80", "host:port"),
+            ("0.0.0.0:8443=unix:", "absolute path"),
+            ("0.0.0.0:8443=unix:run/app", "absolute path"),
+            ("0.0.0.0:8443=app:80,", "protocol=auto|http1|h2c"),
+            ("0.0.0.0:8443=app:80,proto=h2c", "protocol=auto|http1|h2c"),
+            ("0.0.0.0:8443=app:80,protocol=h3", "auto, http1 or h2c"),
+            ("0.0.0.0:8443=app:80,protocol=h2c,protocol=h2c", "once"),
+            ("127.0.0.1:80=127.0.0.1:80", "one of its own"),
+        ] {
+            let error = parse(bad).map(|_| ()).unwrap_err();
+            assert!(error.contains(remedy), "{bad}: {error}");
+        }
+        assert!(parse(&format!("0.0.0.0:1=unix:/{}", "a".repeat(107))).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! What auditors read: one line for each session opened, denied, cut and closed.
+//!
+//! Called by `worker.rs` and `request.rs`. Writing is the subscriber's: bounded, and on a thread of its own. No
+//! key material, no headers, no bodies.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use tracing::{info, warn};
+use trust::{Chain, Denial};
+
+use crate::clock::monotonic;
+use crate::connection::Connection;
+use crate::handshake::Refusal;
+use crate::live::Live;
+
+fn serial(chain: &Chain) -> String {
+    chain.leaf.serial.iter().fold(String::new(), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
+}
+
+fn standing(live: &Live) -> (u64, u64) {
+    let published = live.current();
+    (published.state.epoch, published.state.snapshot().map_or(0, |snapshot| snapshot.sequence()))
+}
+
+macro_rules! session_line {
+    ($level:ident, $event:literal, $connection:expr, $live:expr $(, $field:ident = $value:expr)*) => {{
+        let session = $connection.session();
+        let (epoch, sequence) = standing($live);
+        $level!(
+            target: "portcullis",
+            event = $event,
+            session = $connection.id,
+            identity = session.chain.identity.typed(),
+            serial = serial(&session.chain),
+            issuer_key = %session.chain.leaf.issuer_key,
+            peer = %$connection.peer,
+            epoch,
+            sequence,
+            $($field = $value,)*
+        );
+    }};
+}
+
+pub(crate) fn opened(connection: &Connection, live: &Live, tls: &str, protocol: &str) {
+    session_line!(info, "session_opened", connection, live, tls = tls, protocol = protocol);
+}
+
+pub(crate) fn denied(connection: &Connection, denial: &Denial, live: &Live) {
+    session_line!(warn, "request_denied", connection, live, reason = denial.label(), detail = denial.to_string());
+}
+
+pub(crate) fn cut(connection: &Connection, denial: &Denial, live: &Live) {
+    session_line!(warn, "session_cut", connection, live, reason = denial.label(), detail = denial.to_string());
+}
+
+pub(crate) fn closed(connection: &Connection, reason: &str, live: &Live) {
+    session_line!(
+        info,
+        "session_closed",
+        connection,
+        live,
+        reason = reason,
+        requests = connection.requests(),
+        bytes_received = connection.gate.received(),
+        bytes_sent = connection.gate.sent(),
+        seconds = connection.opened.elapsed().as_secs_f64()
+    );
+}
+
+/// Lines about failed handshakes: the only ones that strangers can cause at will, so they are rationed.
+pub(crate) struct Ration {
+    left: Cell<u32>,
+    suppressed: Cell<u64>,
+    since: Cell<Instant>,
+}
+
+/// Lines a second and worker.
+const REFUSALS_A_SECOND: u32 = 20;
+
+impl Ration {
+    pub(crate) fn new() -> Ration {
+        Ration { left: Cell::new(REFUSALS_A_SECOND), suppressed: Cell::new(0), since: Cell::new(monotonic()) }
+    }
+
+    fn take(&self) -> Option<u64> {
+        if self.since.get().elapsed().as_secs() >= 1 {
+            self.since.set(monotonic());
+            self.left.set(REFUSALS_A_SECOND);
+        }
+        let Some(left) = self.left.get().checked_sub(1) else {
+            self.suppressed.set(self.suppressed.get() + 1);
+            return None;
+        };
+        self.left.set(left);
+        Some(self.suppressed.replace(0))
+    }
+
+    /// A handshake failed.
+    pub(crate) fn refused(&self, peer: SocketAddr, refusal: &Refusal, live: &Live) {
+        let Some(suppressed) = self.take() else { return };
+        let (epoch, sequence) = standing(live);
+        let (reason, detail) = (refusal.label(), refusal.to_string());
+        if let Refusal::Denial(_, chain) = refusal {
+            warn!(
+                target: "portcullis",
+                event = "session_denied",
+                identity = chain.identity.typed(),
+                serial = serial(chain),
+                issuer_key = %chain.leaf.issuer_key,
+                peer = %peer, reason, detail, epoch, sequence, suppressed
+            );
+        } else {
+            warn!(target: "portcullis", event = "handshake_failed", peer = %peer, reason, detail, epoch, sequence, suppressed);
+        }
+    }
+}

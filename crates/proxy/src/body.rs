@@ -1,0 +1,259 @@
+//! Bodies on their way: from the client to the app, and back.
+//!
+//! Made by `http1.rs`, `http2.rs` and `app.rs`; both kinds hold the open request they belong to, so that it ends
+//! when the last of them does. Nothing is buffered here: what one side does not take, the other is not asked for.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::app::Lease;
+use crate::clock::monotonic;
+use crate::connection::Connection;
+use crate::fault::Fault;
+use crate::headers::{prepare_response, prepare_trailers};
+use crate::worker::Worker;
+
+/// Why a body ended before its end; the other side is closed or reset for it.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request that was begun and has not ended: it ends, and is counted, exactly once, when it is dropped.
+pub(crate) struct OpenRequest {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) connection: Rc<Connection>,
+    started: Instant,
+    /// Grows with each piece of the request's body: an upload under way is no app that hangs.
+    progress: Cell<u64>,
+    /// The request's body broke off: what the app does then is no fault of its own.
+    client_broke: Cell<bool>,
+}
+
+impl OpenRequest {
+    pub(crate) fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Rc<OpenRequest> {
+        connection.request_began();
+        let (worker, connection) = (worker.clone(), connection.clone());
+        Rc::new(OpenRequest {
+            worker,
+            connection,
+            started: monotonic(),
+            progress: Cell::new(0),
+            client_broke: Cell::new(false),
+        })
+    }
+
+    pub(crate) fn progress(&self) -> u64 {
+        self.progress.get()
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.worker.metrics.request_ended(self.started.elapsed());
+        self.connection.request_ended(&self.worker.live);
+    }
+}
+
+/// A request's body.
+pub(crate) struct ClientBody {
+    source: ClientSource,
+    open: Option<Rc<OpenRequest>>,
+}
+
+enum ClientSource {
+    Http1(Incoming),
+    Http2(h2::RecvStream),
+    Empty,
+}
+
+impl ClientBody {
+    pub(crate) fn http1(body: Incoming) -> ClientBody {
+        ClientBody { source: ClientSource::Http1(body), open: None }
+    }
+
+    pub(crate) fn http2(body: h2::RecvStream) -> ClientBody {
+        ClientBody { source: ClientSource::Http2(body), open: None }
+    }
+
+    pub(crate) fn empty() -> ClientBody {
+        ClientBody { source: ClientSource::Empty, open: None }
+    }
+
+    /// Ties it to its request.
+    pub(crate) fn belongs_to(&mut self, open: Rc<OpenRequest>) {
+        self.open = Some(open);
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            ClientSource::Http1(body) => {
+                Poll::Ready(ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into)))
+            }
+            ClientSource::Http2(body) => poll_stream(body, context),
+            ClientSource::Empty => Poll::Ready(None),
+        }
+    }
+}
+
+/// The next piece of an HTTP/2 body; its window opens again as soon as the piece is taken.
+fn poll_stream(body: &mut h2::RecvStream, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    match ready!(body.poll_data(context)) {
+        Some(Ok(bytes)) => {
+            let released = body.flow_control().release_capacity(bytes.len());
+            Poll::Ready(Some(released.map(|()| Frame::data(bytes)).map_err(Into::into)))
+        }
+        Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+        None => match ready!(body.poll_trailers(context)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(Some(Err(error.into()))),
+        },
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(self.poll_source(context));
+        if let Some(open) = &self.open {
+            open.progress.set(open.progress.get() + 1);
+            open.client_broke.set(matches!(frame, Some(Err(_))));
+            if open.connection.cut_reason().is_some() {
+                return Poll::Ready(Some(Err("the session was cut".into())));
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map(|frame| with_trailers(frame, prepare_trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            ClientSource::Http1(body) => body.is_end_stream(),
+            ClientSource::Http2(body) => body.is_end_stream(),
+            ClientSource::Empty => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            ClientSource::Http1(body) => body.size_hint(),
+            ClientSource::Http2(body) if body.is_end_stream() => SizeHint::with_exact(0),
+            ClientSource::Http2(_) => SizeHint::default(),
+            ClientSource::Empty => SizeHint::with_exact(0),
+        }
+    }
+}
+
+fn with_trailers(frame: Frame<Bytes>, prepare: fn(&mut HeaderMap)) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            prepare(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// A response's body.
+pub(crate) struct AppBody {
+    source: AppSource,
+    open: Option<Rc<OpenRequest>>,
+}
+
+enum AppSource {
+    /// From the app by HTTP/1.1, with the connection to give back at its end.
+    Http1(Incoming, Option<Lease>),
+    Http2(h2::RecvStream),
+    /// Ours: a refusal.
+    Notice(Option<Bytes>),
+}
+
+impl AppBody {
+    pub(crate) fn http1(body: Incoming, lease: Lease) -> AppBody {
+        AppBody { source: AppSource::Http1(body, Some(lease)), open: None }
+    }
+
+    pub(crate) fn http2(body: h2::RecvStream) -> AppBody {
+        AppBody { source: AppSource::Http2(body), open: None }
+    }
+
+    pub(crate) fn notice(text: String) -> AppBody {
+        AppBody { source: AppSource::Notice((!text.is_empty()).then(|| Bytes::from(text))), open: None }
+    }
+
+    /// Ties it to its request.
+    pub(crate) fn belongs_to(&mut self, open: Rc<OpenRequest>) {
+        self.open = Some(open);
+    }
+
+    /// It is ours and not the app's.
+    pub(crate) fn is_notice(&self) -> bool {
+        matches!(self.source, AppSource::Notice(_))
+    }
+}
+
+impl Body for AppBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.source {
+            AppSource::Http1(body, _) => {
+                ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
+            }
+            AppSource::Http2(body) => ready!(poll_stream(body, context)),
+            AppSource::Notice(text) => return Poll::Ready(text.take().map(|bytes| Ok(Frame::data(bytes)))),
+        };
+        if let (Some(Err(_)), Some(open)) = (&frame, &self.open)
+            && open.connection.cut_reason().is_none()
+        {
+            // Counted once: nobody asks a body again after an error.
+            let fault = if open.client_broke.get() { Fault::ClientGone } else { Fault::Broken };
+            open.worker.metrics.app_fault(fault);
+        }
+        Poll::Ready(frame.map(|frame| frame.map(|frame| with_trailers(frame, prepare_response))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            AppSource::Http1(body, _) => body.is_end_stream(),
+            AppSource::Http2(body) => body.is_end_stream(),
+            AppSource::Notice(text) => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            AppSource::Http1(body, _) => body.size_hint(),
+            AppSource::Http2(body) if body.is_end_stream() => SizeHint::with_exact(0),
+            AppSource::Http2(_) => SizeHint::default(),
+            AppSource::Notice(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| u64::try_from(text.len()).unwrap_or(0)))
+            }
+        }
+    }
+}
+
+impl Drop for AppBody {
+    fn drop(&mut self) {
+        let whole = self.is_end_stream();
+        if let AppSource::Http1(_, lease) = &mut self.source
+            && let Some(lease) = lease.take()
+            && whole
+        {
+            lease.give_back();
+        }
+    }
+}

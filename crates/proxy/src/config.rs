@@ -1,0 +1,108 @@
+//! Settings that are already valid.
+//!
+//! Made by `portcullis` from flags; read everywhere in this crate. It must never read a flag, file or variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the traffic needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients come in and which app they reach.
+    pub inbounds: Vec<Inbound>,
+    /// Threads that carry sessions, at least 1.
+    pub workers: usize,
+    /// Bounds on everything.
+    pub limits: Limits,
+}
+
+/// One listening socket and the app behind it.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// Where the app is.
+    pub app: AppAddress,
+    /// How the app is spoken to.
+    pub protocol: Protocol,
+}
+
+/// Where the app listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppAddress {
+    /// An IP address and port.
+    Socket(SocketAddr),
+    /// A host name and port, looked up at each connect.
+    Name(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// How the app is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC over HTTP/2 as h2c, the rest as HTTP/1.1.
+    Auto,
+    /// Everything as HTTP/1.1.
+    Http1,
+    /// Everything as HTTP/2 with prior knowledge.
+    H2c,
+}
+
+/// Bounds, each with where its number comes from.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections over all workers. Half of the 20,000 descriptors that common container hosts allow, since
+    /// a session may hold one more to the app.
+    pub connections: usize,
+    /// Handshakes under way over all workers: 1,000 at 0.5 ms each are a second's work of two cores.
+    pub handshakes: usize,
+    /// From accept to the end of the handshake. nginx gives 60 s; a peer in the same cluster needs less than 1.
+    pub handshake: Duration,
+    /// From the end of one request, or the handshake, to a whole next request head.
+    pub request_head: Duration,
+    /// Bytes of one request head; Kubernetes' own default for nginx and the JDK is 8 to 64 kB.
+    pub header_bytes: usize,
+    /// Header fields of one request; Envoy's and hyper's default.
+    pub header_count: usize,
+    /// Concurrent streams of one HTTP/2 connection; RFC 9113 §6.5.2 recommends no less than 100.
+    pub streams: u32,
+    /// To connect to the app, which is on the same host.
+    pub app_connect: Duration,
+    /// From the last piece of the request to the response's head.
+    pub app_response: Duration,
+    /// Idle connections to the app that a worker keeps: as many as ten busy HTTP/2 clients use at once. With 64 of
+    /// them, 256 concurrent streams cost 83 µs of CPU a request instead of 30, all of it connecting again.
+    pub app_idle_connections: usize,
+    /// How long it keeps one; below the 5 s after which Node.js closes a connection.
+    pub app_idle: Duration,
+    /// From a cut to the close of the socket (the promise is 50 ms).
+    pub notice: Duration,
+    /// How long an HTTP/1.1 session is idle before it is parked. Short, so that a burst of new clients reuses the
+    /// buffers of those before it; taking up a parked session again costs some 10 µs.
+    pub park_after: Duration,
+    /// From a stop to the end of the last request.
+    pub stop: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 10_000,
+            handshakes: 1_000,
+            handshake: Duration::from_secs(10),
+            request_head: Duration::from_secs(30),
+            header_bytes: 64 * 1024,
+            header_count: 100,
+            streams: 100,
+            app_connect: Duration::from_secs(5),
+            app_response: Duration::from_secs(60),
+            app_idle_connections: 1024,
+            app_idle: Duration::from_secs(4),
+            notice: Duration::from_millis(40),
+            park_after: Duration::from_millis(250),
+            stop: Duration::from_secs(10),
+        }
+    }
+}

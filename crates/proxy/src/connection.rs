@@ -1,0 +1,234 @@
+//! A live session: the trust session of one connection, its gate, and its end.
+//!
+//! Held by its worker's list and by the tasks that serve it, all on one thread. The cut begins and ends here;
+//! how each protocol tells it is in `http1.rs` and `http2.rs`.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use trust::{Denial, Permit, Session, Time, judge};
+
+use crate::clock::monotonic;
+use crate::gate::Gate;
+use crate::headers::IdentityHeaders;
+use crate::live::{Live, Published};
+
+/// Why trust ended, and since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Cut {
+    pub(crate) denial: Denial,
+    /// The publish or the moment that ended it.
+    pub(crate) since: Instant,
+}
+
+/// How a session that was not cut ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The client closed it.
+    Client,
+    /// It broke: a reset, a protocol violation.
+    Error,
+    /// It kept a request head or a close open for too long.
+    Timeout,
+    /// The proxy stops.
+    Stop,
+}
+
+impl End {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            End::Client => "client",
+            End::Error => "error",
+            End::Timeout => "timeout",
+            End::Stop => "stop",
+        }
+    }
+}
+
+/// One live session.
+pub(crate) struct Connection {
+    /// Unique in this process, for logs.
+    pub(crate) id: u64,
+    pub(crate) peer: SocketAddr,
+    /// Which of the configuration's inbounds it came in by.
+    pub(crate) inbound: usize,
+    pub(crate) gate: Arc<Gate>,
+    /// What changes when something happened that its task must look at: a cut, a stop, a wish to park, an interim
+    /// response. Sync, because hyper's callback for interim responses is.
+    pub(crate) signal: Arc<Notify>,
+    pub(crate) opened: Instant,
+    session: RefCell<Rc<Session>>,
+    cut: OnceCell<Cut>,
+    stopping: Cell<bool>,
+    open_requests: Cell<u32>,
+    requests: Cell<u64>,
+    /// When the last request ended, or the handshake.
+    quiet_since: Cell<Instant>,
+    parked: Cell<bool>,
+    end: Cell<End>,
+    identity_headers: RefCell<Option<Rc<IdentityHeaders>>>,
+}
+
+impl Connection {
+    pub(crate) fn new(id: u64, (peer, inbound): (SocketAddr, usize), session: Session, gate: Arc<Gate>) -> Connection {
+        Connection {
+            id,
+            peer,
+            inbound,
+            gate,
+            signal: Arc::new(Notify::new()),
+            opened: monotonic(),
+            session: RefCell::new(Rc::new(session)),
+            cut: OnceCell::new(),
+            stopping: Cell::new(false),
+            open_requests: Cell::new(0),
+            requests: Cell::new(0),
+            quiet_since: Cell::new(monotonic()),
+            parked: Cell::new(false),
+            end: Cell::new(End::Client),
+            identity_headers: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn session(&self) -> Rc<Session> {
+        self.session.borrow().clone()
+    }
+
+    /// A permit for one request, now. The fast path compares an epoch and a time.
+    pub(crate) fn permit(&self, live: &Live, now: Time) -> Result<Permit, Denial> {
+        if let Some(cut) = self.cut.get() {
+            return Err(cut.denial.clone());
+        }
+        if let Some(permit) = self.session.borrow().still_permitted(live.epoch(), now) {
+            return Ok(permit);
+        }
+        self.review(&live.current(), now)
+    }
+
+    /// Judges again in full. A session whose anchor left the bundle, or lost its right to speak, lives on if
+    /// another path from its certificates verifies.
+    pub(crate) fn review(&self, published: &Published, now: Time) -> Result<Permit, Denial> {
+        let state = &published.state;
+        let session = self.session();
+        let denial = match judge(&session, state, now) {
+            Ok(permit) => return Ok(permit),
+            Err(denial) => denial,
+        };
+        if !matches!(denial, Denial::AnchorRemoved | Denial::AnchorOfAnotherTrustDomain) {
+            return Err(denial);
+        }
+        let Ok(chain) = trust::verify(&session.presented, &state.bundle, now) else { return Err(denial) };
+        let again = session.over(chain);
+        let permit = judge(&again, state, now)?;
+        self.identity_headers.replace(None);
+        self.session.replace(Rc::new(again));
+        Ok(permit)
+    }
+
+    /// The last judgement's range: its epoch and the first moment that it does not cover.
+    pub(crate) fn judged(&self) -> (u64, Time) {
+        let memo = self.session.borrow().memo();
+        (memo.epoch(), memo.until())
+    }
+
+    /// Ends it: shuts the gate for everything but a notice and wakes its task. What is cut stays cut.
+    pub(crate) fn cut(&self, denial: Denial, since: Instant) {
+        if self.cut.set(Cut { denial, since }).is_ok() {
+            self.gate.cut();
+            self.signal.notify_waiters();
+        }
+    }
+
+    pub(crate) fn cut_reason(&self) -> Option<&Cut> {
+        self.cut.get()
+    }
+
+    /// Asks it to end when its open requests have.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        self.signal.notify_waiters();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Returns when the session is cut.
+    pub(crate) async fn until_cut(&self) -> &Cut {
+        loop {
+            let changed = self.signal.notified();
+            if let Some(cut) = self.cut.get() {
+                return cut;
+            }
+            changed.await;
+        }
+    }
+
+    pub(crate) fn request_began(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.open_requests.set(self.open_requests.get() + 1);
+        self.session.borrow().busy();
+    }
+
+    pub(crate) fn request_ended(&self, live: &Live) {
+        let left = self.open_requests.get().saturating_sub(1);
+        self.open_requests.set(left);
+        if left == 0 {
+            self.quiet_since.set(monotonic());
+            self.session.borrow().idle(live.now());
+        }
+    }
+
+    pub(crate) fn open_requests(&self) -> u32 {
+        self.open_requests.get()
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Since when no request is open; `None` while one is.
+    pub(crate) fn quiet_since(&self) -> Option<Instant> {
+        (self.open_requests.get() == 0).then(|| self.quiet_since.get())
+    }
+
+    /// A byte arrived at a parked session: its wait for a whole request head begins now.
+    pub(crate) fn stirred(&self) {
+        self.quiet_since.set(monotonic());
+    }
+
+    pub(crate) fn parked(&self, parked: bool) {
+        self.parked.set(parked);
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.get()
+    }
+
+    pub(crate) fn end(&self, end: End) {
+        self.end.set(end);
+    }
+
+    /// How it ended; whatever ends while the proxy stops ends for that.
+    pub(crate) fn ended(&self) -> End {
+        if self.stopping.get() { End::Stop } else { self.end.get() }
+    }
+
+    /// The identity headers of its requests.
+    pub(crate) fn identity_headers(&self) -> Option<Rc<IdentityHeaders>> {
+        let mut cached = self.identity_headers.borrow_mut();
+        if cached.is_none() {
+            *cached = IdentityHeaders::new(&self.session.borrow(), self.peer.ip()).map(Rc::new);
+        }
+        cached.clone()
+    }
+
+    /// Gives back what can be made again; a parked session holds facts and a TLS stream.
+    pub(crate) fn slim(&self) {
+        self.identity_headers.replace(None);
+    }
+}

@@ -1,0 +1,158 @@
+//! Forwarding: one permitted request to the app, and the head of its response back.
+//!
+//! Called by `request.rs`. It takes a [`Permit`] by value: without one nothing reaches the app, and one serves once.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use trust::Permit;
+
+use crate::app::App;
+use crate::body::{AppBody, ClientBody, OpenRequest};
+use crate::fault::Fault;
+
+/// What came of one attempt.
+pub(crate) enum Attempt {
+    /// The head of the app's response.
+    Answered(Response<AppBody>),
+    /// The app had closed the pooled connection. With the request itself if none of it was sent.
+    Stale(Option<Request<ClientBody>>),
+    /// It failed.
+    Fault(Fault),
+}
+
+/// Where and how a request goes out.
+pub(crate) struct Destination<'a> {
+    pub(crate) app: &'a Rc<App>,
+    pub(crate) open: &'a Rc<OpenRequest>,
+    /// Over HTTP/2 with prior knowledge.
+    pub(crate) http2: bool,
+    /// Not over a connection that was used before.
+    pub(crate) only_new: bool,
+}
+
+/// Sends `request` to the app and waits for the head of its response.
+pub(crate) async fn forward(permit: Permit, to: Destination<'_>, request: Request<ClientBody>) -> Attempt {
+    // The permit ends here: whatever is tried next is judged again first.
+    drop(permit);
+    if to.http2 {
+        return match over_http2(&to, request).await {
+            Ok(response) => Attempt::Answered(response),
+            Err(fault) => Attempt::Fault(fault),
+        };
+    }
+    let mut lease = match to.app.lend(to.only_new).await {
+        Ok(lease) => lease,
+        Err(fault) => return Attempt::Fault(fault),
+    };
+    let answer = lease.sender.try_send_request(request);
+    match unless_too_slow(&to, answer).await {
+        Err(fault) => Attempt::Fault(fault),
+        Ok(Ok(response)) => Attempt::Answered(response.map(|body| AppBody::http1(body, lease))),
+        Ok(Err(mut failure)) => {
+            let unsent = failure.take_message();
+            // The client's own body broke: no fault of the app's, however old its connection.
+            if failure.error().is_user() || failure.error().is_body_write_aborted() {
+                Attempt::Fault(Fault::ClientGone)
+            } else if lease.reused {
+                Attempt::Stale(unsent)
+            } else {
+                Attempt::Fault(Fault::Broken)
+            }
+        }
+    }
+}
+
+/// `answer`, unless nothing moved for `Limits::app_response`: neither the request's body up nor a head down.
+async fn unless_too_slow<T>(to: &Destination<'_>, answer: impl Future<Output = T>) -> Result<T, Fault> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        let before = to.open.progress();
+        match tokio::time::timeout(to.app.limits.app_response, answer.as_mut()).await {
+            Ok(answer) => return Ok(answer),
+            Err(_) if to.open.progress() != before => {}
+            Err(_) => return Err(Fault::TimedOut),
+        }
+    }
+}
+
+async fn over_http2(to: &Destination<'_>, request: Request<ClientBody>) -> Result<Response<AppBody>, Fault> {
+    let mut sender = to.app.http2().await?;
+    let (mut head, body) = request.into_parts();
+    let authority = head.headers.remove(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut uri = head.uri.into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(authority.unwrap_or_else(|| Authority::from_static("localhost")));
+    head.uri = Uri::from_parts(uri).map_err(|_| Fault::Broken)?;
+    head.version = Version::HTTP_2;
+    // RFC 9113 §8.2.2 allows this one; gRPC apps insist on it.
+    head.headers.insert(http::header::TE, http::HeaderValue::from_static("trailers"));
+    head.headers.remove(http::header::CONNECTION);
+    let whole = body.is_end_stream();
+    let sent = sender.send_request(Request::from_parts(head, ()), whole);
+    let (response, stream) = sent.map_err(|_| Fault::Broken)?;
+    if !whole {
+        tokio::task::spawn_local(send_up(body, stream, to.open.clone()));
+    }
+    let response = unless_too_slow(to, response).await?.map_err(|_| Fault::Broken)?;
+    Ok(response.map(AppBody::http2))
+}
+
+/// Sends a request's body up to the app, until it ends or the session does.
+async fn send_up(mut body: ClientBody, mut stream: h2::SendStream<Bytes>, open: Rc<OpenRequest>) {
+    let connection = open.connection.clone();
+    // The request may end before its body does: it must not be kept open by this task.
+    drop(open);
+    let sent = tokio::select! {
+        biased;
+        _ = connection.until_cut() => false,
+        sent = send_frames(&mut body, &mut stream) => sent,
+    };
+    if !sent {
+        stream.send_reset(h2::Reason::CANCEL);
+    }
+}
+
+async fn send_frames(body: &mut ClientBody, stream: &mut h2::SendStream<Bytes>) -> bool {
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        match frame.into_data() {
+            Ok(bytes) => {
+                if !send_data(stream, bytes, body.is_end_stream()).await {
+                    return false;
+                }
+                if body.is_end_stream() {
+                    return true;
+                }
+            }
+            Err(frame) => {
+                return frame.into_trailers().is_ok_and(|trailers| stream.send_trailers(trailers).is_ok());
+            }
+        }
+    }
+    stream.send_data(Bytes::new(), true).is_ok()
+}
+
+/// Sends no more than there is room for at a time, so that nothing queues in front of an ending.
+pub(crate) async fn send_data(stream: &mut h2::SendStream<Bytes>, mut bytes: Bytes, last: bool) -> bool {
+    if bytes.is_empty() {
+        return !last || stream.send_data(bytes, true).is_ok();
+    }
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        let Some(Ok(room)) = std::future::poll_fn(|context| stream.poll_capacity(context)).await else {
+            return false;
+        };
+        let piece = bytes.split_to(room.min(bytes.len()));
+        if stream.send_data(piece, last && bytes.is_empty()).is_err() {
+            return false;
+        }
+    }
+    true
+}

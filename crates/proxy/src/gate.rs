@@ -1,0 +1,249 @@
+//! The gate: the place where application bytes of one session pass, or stop.
+//!
+//! Wrapped around a session's TLS stream by `connection.rs`; closed by a cut. Everything above it (hyper, h2) may
+//! hold bytes back or ask for more: what the gate refuses reaches nobody. It must never decide anything.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+use crate::socket::ClientSocket;
+
+const OPEN: u8 = 0;
+const NOTICE: u8 = 1;
+const SHUT: u8 = 2;
+/// Interim responses waiting to be written; an app that sends more at once than fits a head is dropped.
+const MAX_INTERIM: usize = 16 * 1024;
+
+/// The gate's state. Its owner and its session are on one thread; it is `Sync` because hyper asks for it.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: AtomicU8,
+    /// Bytes are on their way that the kernel has not taken.
+    blocked: AtomicBool,
+    /// The last read found nothing.
+    drained: AtomicBool,
+    /// The socket is to be closed without another byte.
+    abort: AtomicBool,
+    /// A header line `content-length` was seen somewhere; see [`GatedStream::scan`].
+    content_length_seen: AtomicBool,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// Interim responses (1xx), which hyper's server cannot write.
+    interim: Mutex<Vec<u8>>,
+}
+
+impl Gate {
+    /// Trust ended. Nothing more is read; a notice may be written if nothing is in its way.
+    pub(crate) fn cut(&self) {
+        if self.blocked.load(Relaxed) {
+            self.shut();
+        } else {
+            self.state.fetch_max(NOTICE, Relaxed);
+        }
+    }
+
+    /// Not one more byte, and an abortive close: no clean end may follow a response cut short.
+    pub(crate) fn shut(&self) {
+        self.state.store(SHUT, Relaxed);
+        self.abort.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.state.load(Relaxed) == SHUT
+    }
+
+    pub(crate) fn aborts(&self) -> bool {
+        self.abort.load(Relaxed)
+    }
+
+    /// Everything written was taken by the kernel, and nothing is waiting to be read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.blocked.load(Relaxed) && self.drained.load(Relaxed)
+    }
+
+    /// Application bytes from the client.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Application bytes to the client.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Whether any request on this connection may have carried a Content-Length.
+    pub(crate) fn content_length_seen(&self) -> bool {
+        self.content_length_seen.load(Relaxed)
+    }
+
+    /// Queues an interim response for the next flush.
+    pub(crate) fn queue_interim(&self, head: &[u8]) {
+        let mut interim = self.interim.lock().unwrap_or_else(PoisonError::into_inner);
+        if interim.len() + head.len() <= MAX_INTERIM {
+            interim.extend_from_slice(head);
+        }
+    }
+}
+
+/// A session's TLS stream behind its gate.
+pub(crate) struct GatedStream {
+    stream: TlsStream<ClientSocket>,
+    gate: Arc<Gate>,
+    /// Bytes read before and given back by hyper.
+    rewind: Bytes,
+    /// Bytes of [`CONTENT_LENGTH`] matched so far.
+    matched: usize,
+}
+
+const CONTENT_LENGTH: &[u8] = b"\ncontent-length";
+
+impl GatedStream {
+    pub(crate) fn new(stream: TlsStream<ClientSocket>, gate: Arc<Gate>) -> GatedStream {
+        GatedStream { stream, gate, rewind: Bytes::new(), matched: 0 }
+    }
+
+    /// Gives bytes back, to be read again.
+    pub(crate) fn rewind(&mut self, bytes: Bytes) {
+        self.rewind = bytes;
+    }
+
+    /// The socket below TLS.
+    pub(crate) fn socket(&mut self) -> &mut ClientSocket {
+        self.stream.get_mut().0
+    }
+
+    /// Notices a Content-Length header anywhere in what the client sends. hyper frames a request that also has a
+    /// Transfer-Encoding by the latter and hides the former (RFC 9112 §6.3), so that only here can be known that
+    /// the connection must close after such a request. A body that happens to contain the words costs a chunked
+    /// request its keep-alive and nothing else.
+    fn scan(&mut self, bytes: &[u8]) {
+        if self.gate.content_length_seen() {
+            return;
+        }
+        let mut rest = bytes;
+        loop {
+            if self.matched == 0 {
+                match rest.iter().position(|byte| *byte == b'\n') {
+                    Some(position) => rest = rest.get(position + 1..).unwrap_or(&[]),
+                    None => return,
+                }
+                self.matched = 1;
+            }
+            let Some((first, others)) = rest.split_first() else { return };
+            if CONTENT_LENGTH.get(self.matched) == Some(&first.to_ascii_lowercase()) {
+                self.matched += 1;
+                rest = others;
+                if self.matched == CONTENT_LENGTH.len() {
+                    self.gate.content_length_seen.store(true, Relaxed);
+                    return;
+                }
+            } else {
+                self.matched = 0;
+            }
+        }
+    }
+
+    fn note_written(&mut self, pending: bool) {
+        let blocked = pending || self.stream.get_ref().1.wants_write();
+        self.gate.blocked.store(blocked, Relaxed);
+    }
+
+    /// Writes queued interim responses before anything else.
+    fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut interim = self.gate.interim.lock().unwrap_or_else(PoisonError::into_inner);
+            if interim.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &interim))?;
+            interim.drain(..written);
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::from(io::ErrorKind::BrokenPipe)
+}
+
+impl AsyncRead for GatedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.gate.state.load(Relaxed) {
+            OPEN => {}
+            // An end of file would make hyper forget the notice that it still has to write.
+            NOTICE => return Poll::Pending,
+            _ => return Poll::Ready(Err(closed())),
+        }
+        if !self.rewind.is_empty() {
+            let length = self.rewind.len().min(buffer.remaining());
+            buffer.put_slice(self.rewind.get(..length).unwrap_or(&[]));
+            self.rewind.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let answer = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.gate.drained.store(answer.is_pending(), Relaxed);
+        let this = &mut *self;
+        if let Some(read) = buffer.filled().get(before..) {
+            this.scan(read);
+            let total = this.gate.received() + u64::try_from(read.len()).unwrap_or(0);
+            this.gate.received.store(total, Relaxed);
+        }
+        answer
+    }
+}
+
+impl AsyncWrite for GatedStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.as_mut().poll_write_vectored(context, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.gate.is_shut() {
+            return Poll::Ready(Err(closed()));
+        }
+        ready!(self.poll_interim(context))?;
+        let answer = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_written(answer.is_pending());
+        if let Poll::Ready(Ok(written)) = &answer {
+            self.gate.sent.store(self.gate.sent() + u64::try_from(*written).unwrap_or(0), Relaxed);
+        }
+        answer
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gate.is_shut() {
+            return Poll::Ready(Err(closed()));
+        }
+        ready!(self.poll_interim(context))?;
+        let answer = Pin::new(&mut self.stream).poll_flush(context);
+        self.note_written(answer.is_pending());
+        answer
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gate.is_shut() {
+            // No close_notify: it would make a response cut short look whole.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

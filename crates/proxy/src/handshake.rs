@@ -1,0 +1,314 @@
+//! The handshake: a socket in; a TLS stream and a verified, judged session out.
+//!
+//! Called by `worker.rs` for each accepted socket. Client certificates are required and never remembered:
+//! rustls would restore a peer's identity from a ticket without asking the verifier, so nothing is resumed.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use trust::{Bundle, Chain, Denial, Flaw, Session, Sha256, TrustState, judge};
+
+use crate::live::Live;
+use crate::socket::ClientSocket;
+
+/// How long a refused client's socket stays, and how much of what it still sends is read and thrown away.
+const ALERT_WAIT: Duration = Duration::from_millis(500);
+const MAX_IGNORED: u64 = 64 * 1024;
+
+/// Intermediates that `sources` was told of: as many as `revocation` remembers. Beyond that they are told again.
+const MAX_INTRODUCED: usize = 1024;
+
+/// What a good handshake proved.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) chain: Chain,
+    pub(crate) presented: Box<[CertificateDer<'static>]>,
+    /// A CRL of one of its issuers waits for that issuer's certificate, which the chain holds.
+    pub(crate) introduces: bool,
+}
+
+/// Why a handshake failed.
+#[derive(Debug, Clone)]
+pub(crate) enum Refusal {
+    /// The presented certificates make no chain.
+    Flaw(Flaw),
+    /// They do, and the judge says no.
+    Denial(Denial, Box<Chain>),
+    /// No certificate was presented.
+    NoCertificate,
+    /// Not within its deadline.
+    TimedOut,
+    /// The client went away.
+    ClientGone,
+    /// TLS itself failed; what rustls says.
+    Tls(String),
+}
+
+impl Refusal {
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Refusal::Flaw(flaw) => flaw.label(),
+            Refusal::Denial(denial, _) => denial.label(),
+            Refusal::NoCertificate => "no_certificate",
+            Refusal::TimedOut => "timeout",
+            Refusal::ClientGone => "client_gone",
+            Refusal::Tls(_) => "tls_error",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Flaw(flaw) => flaw.fmt(f),
+            Refusal::Denial(denial, _) => denial.fmt(f),
+            Refusal::Tls(why) => write!(f, "tls_error: {why}"),
+            Refusal::NoCertificate | Refusal::TimedOut | Refusal::ClientGone => f.write_str(self.label()),
+        }
+    }
+}
+
+/// The parts of every handshake that stay the same until a publish.
+pub(crate) struct Porter {
+    live: Arc<Live>,
+    provider: Arc<CryptoProvider>,
+    hints: RefCell<(Arc<Bundle>, Arc<[DistinguishedName]>)>,
+    /// Fingerprints of the intermediates that `sources` was told of.
+    introduced: RefCell<HashSet<Sha256>>,
+}
+
+impl Porter {
+    pub(crate) fn new(live: Arc<Live>) -> Porter {
+        // The one line that chooses the crypto provider of the traffic.
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let bundle = live.current().state.bundle.clone();
+        let hints = names(&bundle);
+        Porter { live, provider, hints: RefCell::new((bundle, hints)), introduced: RefCell::default() }
+    }
+
+    /// Shakes hands. The deadline is the caller's.
+    pub(crate) async fn shake_hands(&self, socket: ClientSocket) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
+        let verifier = Arc::new(Verifier {
+            live: self.live.clone(),
+            provider: self.provider.clone(),
+            hints: self.current_hints(),
+            outcome: OnceLock::new(),
+        });
+        let config = self.configuration(verifier.clone()).map_err(|error| Refusal::Tls(error.to_string()))?;
+        let accepted = TlsAcceptor::from(Arc::new(config)).accept(socket).into_fallible().await;
+        let (refusal, socket) = match (accepted, verifier.outcome.get()) {
+            (Ok(stream), Some(Ok(facts))) => {
+                self.introduce(facts);
+                return Ok((stream, facts.clone()));
+            }
+            // A handshake that ends well without the verifier cannot be, and must not pass if it is.
+            (Ok(_), _) => return Err(Refusal::NoCertificate),
+            (Err((_, socket)), Some(Err(refusal))) => (refusal.clone(), socket),
+            (Err((error, socket)), _) => (of_io(&error), socket),
+        };
+        if !matches!(refusal, Refusal::ClientGone) {
+            tokio::task::spawn_local(let_alert_arrive(socket));
+        }
+        Err(refusal)
+    }
+
+    /// Tells `sources` about the intermediates of a verified path, so that a CRL of theirs which comes later speaks
+    /// of this session at once: nobody would introduce them for a session that is open already.
+    fn introduce(&self, facts: &Facts) {
+        let mut known = self.introduced.borrow_mut();
+        for link in &facts.chain.intermediates {
+            // Where a CRL waits for one of them, `sources` has forgotten it, or never heard.
+            if known.contains(&link.fingerprint) && !facts.introduces {
+                continue;
+            }
+            let certificate = facts.presented.get(link.position);
+            if certificate.is_some_and(|certificate| self.live.introduce(certificate)) {
+                if known.len() >= MAX_INTRODUCED {
+                    known.clear();
+                }
+                known.insert(link.fingerprint);
+            }
+        }
+    }
+
+    /// A CRL waits for an issuer that `chain` shows: returns when `sources` has indexed it and published. Whatever
+    /// comes of it, the session is judged afterwards.
+    pub(crate) async fn until_indexed(&self, chain: &Chain) {
+        let mut changes = self.live.watch();
+        while waits_for_issuer(chain, &self.live.current().state) && changes.changed().await.is_ok() {}
+    }
+
+    fn configuration(&self, verifier: Arc<Verifier>) -> Result<ServerConfig, rustls::Error> {
+        let credential = OurCertificate(self.live.credential().key.clone());
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(credential));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+
+    fn current_hints(&self) -> Arc<[DistinguishedName]> {
+        let published = self.live.current();
+        let mut hints = self.hints.borrow_mut();
+        if !Arc::ptr_eq(&hints.0, &published.state.bundle) {
+            *hints = (published.state.bundle.clone(), names(&published.state.bundle));
+        }
+        hints.1.clone()
+    }
+}
+
+/// A TLS 1.3 client sends its request before it reads our verdict: closing at once would reset the connection and
+/// take the alert with it.
+async fn let_alert_arrive(mut socket: ClientSocket) {
+    let wait = async {
+        socket.shutdown().await?;
+        tokio::io::copy(&mut (&mut socket).take(MAX_IGNORED), &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(ALERT_WAIT, wait).await;
+}
+
+fn names(bundle: &Bundle) -> Arc<[DistinguishedName]> {
+    bundle.names().map(|name| DistinguishedName::from(name.to_vec())).collect()
+}
+
+fn of_io(error: &io::Error) -> Refusal {
+    let tls = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::NoCertificatesPresented) => Refusal::NoCertificate,
+        Some(other) => Refusal::Tls(other.to_string()),
+        None => Refusal::ClientGone,
+    }
+}
+
+#[derive(Debug)]
+struct OurCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OurCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// Verifies and judges the client of one handshake, and keeps what it found.
+struct Verifier {
+    live: Arc<Live>,
+    provider: Arc<CryptoProvider>,
+    hints: Arc<[DistinguishedName]>,
+    outcome: OnceLock<Result<Facts, Refusal>>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    fn decide(&self, presented: Box<[CertificateDer<'static>]>) -> Result<Facts, Refusal> {
+        let now = self.live.now();
+        let published = self.live.current();
+        let state = &published.state;
+        let chain = trust::verify(&presented, &state.bundle, now).map_err(Refusal::Flaw)?;
+        let session = Session::new(chain, presented, now);
+        let denial = judge(&session, state, now).err();
+        let introduces = waits_for_issuer(&session.chain, state);
+        let Session { chain, presented, .. } = session;
+        match denial {
+            // Its status is unknown only until the waiting CRL is indexed: judged again after that.
+            Some(Denial::StatusUnknown(_)) if introduces => {}
+            Some(denial) => return Err(Refusal::Denial(denial, Box::new(chain))),
+            None => {}
+        }
+        Ok(Facts { chain, presented, introduces })
+    }
+}
+
+fn waits_for_issuer(chain: &Chain, state: &TrustState) -> bool {
+    let Some(snapshot) = state.snapshot().filter(|snapshot| snapshot.waits()) else { return false };
+    // The anchor is known to the library already: only links signed by an intermediate can introduce one.
+    let by_intermediate = std::iter::once(&chain.leaf).chain(&chain.intermediates).take(chain.intermediates.len());
+    by_intermediate.into_iter().any(|link| snapshot.waits_for(&link.issuer_name))
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let presented = std::iter::once(leaf).chain(others).map(|one| one.clone().into_owned()).collect();
+        let outcome = self.outcome.get_or_init(|| self.decide(presented));
+        match outcome {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(refusal) => Err(rustls::Error::InvalidCertificate(alert(refusal))),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The error that makes rustls send the alert nearest to the reason (RFC 8446 §6.2).
+fn alert(refusal: &Refusal) -> CertificateError {
+    match refusal {
+        Refusal::Denial(Denial::Revoked { .. }, _) => CertificateError::Revoked,
+        Refusal::Denial(Denial::Expired(_), _) | Refusal::Flaw(Flaw::Expired(_)) => CertificateError::Expired,
+        Refusal::Denial(Denial::NotYetValid(_), _) | Refusal::Flaw(Flaw::NotYetValid(_)) => {
+            CertificateError::NotValidYet
+        }
+        Refusal::Denial(Denial::StatusUnknown(_), _) => CertificateError::UnknownRevocationStatus,
+        Refusal::Flaw(Flaw::UnknownIssuer | Flaw::AnchorOfAnotherTrustDomain) => CertificateError::UnknownIssuer,
+        Refusal::Flaw(Flaw::Malformed(_)) => CertificateError::BadEncoding,
+        Refusal::Flaw(Flaw::BadSignature) => CertificateError::BadSignature,
+        Refusal::Flaw(Flaw::NotForClients) => CertificateError::InvalidPurpose,
+        Refusal::Denial(..)
+        | Refusal::Flaw(Flaw::TooLong | Flaw::Identity(_) | Flaw::IssuerNotEntitled | Flaw::Unacceptable)
+        | Refusal::NoCertificate
+        | Refusal::TimedOut
+        | Refusal::ClientGone
+        | Refusal::Tls(_) => CertificateError::ApplicationVerificationFailure,
+    }
+}

@@ -1,0 +1,120 @@
+//! The traffic: from a client's socket to the app's, only while the session is trusted.
+//!
+//! `portcullis` calls [`start`]; `sources` publishes through [`Live`]; `control` reads [`Live`], [`Metrics`] and
+//! [`Running`]. Start reading at `request.rs`, the way of one request.
+//!
+//! Invariants: trust is decided in `trust` and nowhere here; nothing is forwarded without a [`trust::Permit`];
+//! a session never leaves its worker; the clock is read in `clock.rs` only.
+
+mod app;
+mod audit;
+mod body;
+mod clock;
+mod config;
+mod connection;
+mod fault;
+mod forward;
+mod gate;
+mod handshake;
+mod headers;
+mod http1;
+mod http2;
+mod listener;
+mod live;
+mod metrics;
+mod refuse;
+mod request;
+mod socket;
+mod worker;
+
+pub use clock::Clock;
+pub use config::{AppAddress, Config, Inbound, Limits, Protocol};
+pub use live::{Credential, Introduction, Live, Published};
+pub use metrics::{Metrics, ReloadResult, ReloadSource};
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use worker::Vitals;
+
+/// Why the traffic cannot start: one sentence with the flag and the remedy.
+#[derive(Debug)]
+pub struct StartFailure(pub String);
+
+/// A worker whose loop has not turned for so long is stuck: it turns once a second.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// The running traffic.
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    vitals: Vec<Arc<Vitals>>,
+    /// The beats counted last, and when they last changed.
+    pulse: Mutex<Vec<(u64, Instant)>>,
+    stop: watch::Sender<bool>,
+    gone: tokio::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+impl Running {
+    /// The addresses listened on, in the order of the configuration's inbounds.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Whether every worker's loop turned within the last ten seconds; else the number of one that did not.
+    pub fn alive(&self) -> Result<(), usize> {
+        let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, (vitals, last)) in self.vitals.iter().zip(pulse.iter_mut()).enumerate() {
+            let beats = vitals.beats.load(Ordering::Relaxed);
+            if beats != last.0 {
+                *last = (beats, clock::monotonic());
+            } else if last.1.elapsed() >= STUCK {
+                return Err(number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether [`Running::stop`] was called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Stops accepting, lets open requests end within `Limits::stop`, then closes; returns when all is closed.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let mut gone = self.gone.lock().await;
+        // Workers send nothing: the channel ends with the last of them.
+        while gone.recv().await.is_some() {}
+    }
+}
+
+/// Binds every inbound and starts acceptor and workers on threads of their own. Works outside of a runtime.
+pub fn start(config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Result<Arc<Running>, StartFailure> {
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for inbound in &config.inbounds {
+        let bound = listener::bind(inbound.listen).and_then(|bound| Ok((bound.local_addr()?, bound)));
+        let (address, bound) = bound.map_err(|error| {
+            let listen = inbound.listen;
+            StartFailure(format!("--inbound {listen}: cannot listen there ({error}); choose a free address and port"))
+        })?;
+        addresses.push(address);
+        listeners.push(bound);
+    }
+    let (gone, last) = mpsc::channel(1);
+    let mut desks = Vec::new();
+    for number in 0..config.workers {
+        desks.push(listener::start_worker(number, &config, (&live, &metrics), gone.clone())?);
+    }
+    let vitals: Vec<_> = desks.iter().map(|desk| desk.vitals.clone()).collect();
+    let (stop, stopping) = watch::channel(false);
+    listener::start_acceptor(listeners, desks, &config, stopping)?;
+    let pulse = vitals.iter().map(|_| (0, clock::monotonic())).collect();
+    Ok(Arc::new(Running { addresses, vitals, pulse: Mutex::new(pulse), stop, gone: tokio::sync::Mutex::new(last) }))
+}

@@ -1,0 +1,132 @@
+//! The hot-swapped things: the trust state under its epoch, and our own certificate.
+//!
+//! `sources` publishes here; workers watch, and read one state per decision. On a failure to load nothing is
+//! called here: the last good state stays.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+use rustls::sign::CertifiedKey;
+use tokio::sync::{mpsc, watch};
+use trust::{Bundle, Knowledge, Policy, Time, TrustState};
+
+use crate::clock::{Clock, monotonic};
+
+/// A trust state and the moment it became current.
+#[derive(Debug)]
+pub struct Published {
+    /// The state.
+    pub state: TrustState,
+    /// When it was stored: where the stopwatch of every cut it causes begins.
+    pub at: Instant,
+}
+
+/// An issuer that a verified path showed while CRLs wait for an issuer of its name: DER of its certificate.
+#[derive(Debug)]
+pub struct Introduction {
+    /// The certificate.
+    pub der: Vec<u8>,
+}
+
+/// Our own certificate chain and key, with the end of its validity.
+#[derive(Debug)]
+pub struct Credential {
+    /// For rustls.
+    pub key: Arc<CertifiedKey>,
+    /// First moment of the leaf's validity.
+    pub not_before: Time,
+    /// Last moment of the leaf's validity.
+    pub not_after: Time,
+}
+
+/// What is current now.
+pub struct Live {
+    published: ArcSwap<Published>,
+    epoch: AtomicU64,
+    credential: ArcSwap<Credential>,
+    wake: watch::Sender<u64>,
+    publishing: Mutex<()>,
+    introductions: mpsc::Sender<Introduction>,
+    clock: Clock,
+}
+
+impl Live {
+    /// The first state, epoch 1. Introductions are sent to `introductions`, whose other end `sources` holds; a full
+    /// channel drops them (the handshake's client is then denied as of unknown status and may try again).
+    #[must_use]
+    pub fn new(
+        (bundle, knowledge, policy): (Arc<Bundle>, Knowledge, Arc<Policy>),
+        credential: Credential,
+        introductions: mpsc::Sender<Introduction>,
+        clock: Clock,
+    ) -> Arc<Live> {
+        let state = TrustState { epoch: 1, bundle, knowledge, policy };
+        Arc::new(Live {
+            published: ArcSwap::from_pointee(Published { state, at: monotonic() }),
+            epoch: AtomicU64::new(1),
+            credential: ArcSwap::from_pointee(credential),
+            wake: watch::Sender::new(1),
+            publishing: Mutex::new(()),
+            introductions,
+            clock,
+        })
+    }
+
+    /// The state that is current now.
+    pub fn current(&self) -> Guard<Arc<Published>> {
+        self.published.load()
+    }
+
+    /// The epoch that is current now: one atomic load, the fast path of every request.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Makes a changed state current: stores it under the next epoch, then wakes every worker to sweep. Returns the
+    /// new epoch. Publishers queue; readers never wait.
+    pub fn publish(&self, change: impl FnOnce(&mut TrustState)) -> u64 {
+        let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.published.load().state.clone();
+        change(&mut state);
+        state.epoch = self.epoch().saturating_add(1);
+        let epoch = state.epoch;
+        // The state is stored before the epoch: whoever sees the new epoch sees the new state.
+        self.published.store(Arc::new(Published { state, at: monotonic() }));
+        self.epoch.store(epoch, Ordering::Release);
+        self.wake.send_replace(epoch);
+        epoch
+    }
+
+    /// Wakes every worker to look at the time again.
+    pub fn nudge(&self) {
+        self.wake.send_modify(|_| ());
+    }
+
+    /// A receiver that changes with each publish and nudge.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+
+    /// Our certificate for handshakes from now on; sessions keep what they have.
+    pub fn renew(&self, credential: Credential) {
+        self.credential.store(Arc::new(credential));
+    }
+
+    /// Our certificate.
+    pub fn credential(&self) -> Guard<Arc<Credential>> {
+        self.credential.load()
+    }
+
+    /// Tells `sources` about an issuer; `false` if its queue is full or closed.
+    pub fn introduce(&self, der: &[u8]) -> bool {
+        self.introductions.try_send(Introduction { der: der.to_vec() }).is_ok()
+    }
+}

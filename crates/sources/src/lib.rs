@@ -1,0 +1,81 @@
+//! Where trust comes from: files, read and checked, then published.
+//!
+//! `portcullis` calls [`load`] once at start (and for `check`), then [`watch`] for as long as it runs. What is good
+//! goes to [`proxy::Live`]; what is bad leaves the last good state in force, with one error line and a counter.
+//!
+//! Invariants: files are read on a thread of their own, never on a worker; nothing half-read is published; what was
+//! once in force is not taken back because a file vanished. It must never judge a session.
+
+mod anchors;
+mod bell;
+mod credential;
+mod file;
+mod load;
+mod pem;
+mod refusal;
+mod report;
+mod revocations;
+mod trail;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use trust::{Bundle, Knowledge, Speaks};
+
+pub use load::load;
+pub use watch::{Baseline, Watching, watch};
+
+/// Where our own certificate and key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialPaths {
+    /// `--cert` and `--key`.
+    CertAndKey {
+        /// The chain, leaf first.
+        cert: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// `--credential-bundle`: both in one file.
+    Bundle(PathBuf),
+}
+
+/// Every path that trust comes from.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// Our own certificate.
+    pub credential: CredentialPaths,
+    /// `--client-ca`: files or folders of anchors, and for whom they speak.
+    pub client_cas: Vec<(Speaks, PathBuf)>,
+    /// `--revocations`: files or folders of lists and CRLs.
+    pub revocations: Vec<PathBuf>,
+    /// `--no-revocations`.
+    pub no_revocations: bool,
+}
+
+/// Why the first load failed: one sentence with the flag, the file and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadFailure(pub String);
+
+impl std::fmt::Display for LoadFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for LoadFailure {}
+
+/// What the first load found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The anchors.
+    pub bundle: Arc<Bundle>,
+    /// What is known about revocations.
+    pub knowledge: Knowledge,
+    /// Our own certificate.
+    pub credential: proxy::Credential,
+    /// What was read, for [`watch`] to go on from.
+    pub library: Baseline,
+    /// Sentences about what works, and deserves a look.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,134 @@
+//! An exact, compact set of sixteen-byte keys, each with a revocation reason.
+//!
+//! Built by `revocation` from lists and CRLs, read by [`crate::judge`]. Exact on purpose: a filter's false
+//! positive would cut a client that nobody revoked.
+//!
+//! Keys are digests, so they are spread evenly and an index over their first bits leads straight to a run of
+//! about eight. The last four bits of a key hold the reason instead of digest bits: 124 bits still tell apart
+//! more certificates than will ever be issued (a chance of 2⁻⁸⁴ at a million entries), and a reason for each
+//! of a million revocations costs no memory.
+
+use crate::Reason;
+
+/// The bits of a key that hold the reason.
+const REASON_BITS: u128 = 0xf;
+/// Keys a bucket should hold: half a byte of index for each, and one or two cache lines to search.
+const BUCKET: usize = 8;
+
+/// Sorted keys under an index of their first bits; see the head of this file.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    keys: Box<[u128]>,
+    /// `starts[b]..starts[b + 1]` are the keys whose first bits are `b`.
+    starts: Box<[u32]>,
+    shift: u32,
+}
+
+impl KeySet {
+    /// A key with its reason, in the form that [`KeySet::new`] takes.
+    #[must_use]
+    pub fn entry(key: u128, reason: Option<Reason>) -> u128 {
+        (key & !REASON_BITS) | u128::from(reason.map_or(0, Reason::code_plus_one))
+    }
+
+    /// The set of `entries`, in any order; of several with one key, one stays. `None` above 2³² − 1 entries.
+    #[must_use]
+    pub fn new(mut entries: Vec<u128>) -> Option<KeySet> {
+        entries.sort_unstable();
+        entries.dedup_by_key(|entry| *entry & !REASON_BITS);
+        if entries.is_empty() {
+            return Some(KeySet::default());
+        }
+        let count = u32::try_from(entries.len()).ok()?;
+        let bits = (entries.len() / BUCKET).max(1).ilog2().max(1);
+        let shift = 128 - bits;
+        let mut starts = Vec::with_capacity((1_usize << bits) + 1);
+        let mut position = 0_u32;
+        let mut rest = entries.iter().peekable();
+        for bucket in 0..1_u128 << bits {
+            starts.push(position);
+            while rest.next_if(|entry| **entry >> shift == bucket).is_some() {
+                position += 1;
+            }
+        }
+        starts.push(count);
+        Some(KeySet { keys: entries.into_boxed_slice(), starts: starts.into_boxed_slice(), shift })
+    }
+
+    /// Whether `key` is in the set, and with what reason.
+    #[must_use]
+    pub fn find(&self, key: u128) -> Option<Option<Reason>> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let bucket = usize::try_from(key >> self.shift).ok()?;
+        let start = usize::try_from(*self.starts.get(bucket)?).ok()?;
+        let end = usize::try_from(*self.starts.get(bucket + 1)?).ok()?;
+        let run = self.keys.get(start..end)?;
+        let wanted = key & !REASON_BITS;
+        let entry = run.get(run.partition_point(|entry| *entry < wanted))?;
+        (entry & !REASON_BITS == wanted).then(|| Reason::from_code_plus_one(entry & REASON_BITS))
+    }
+
+    /// How many keys it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Bytes of memory behind it.
+    #[must_use]
+    pub fn resident_bytes(&self) -> usize {
+        size_of_val::<[u128]>(&self.keys) + size_of_val::<[u32]>(&self.starts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Sha256;
+
+    fn key(number: u32) -> u128 {
+        Sha256::of(&number.to_be_bytes()).key()
+    }
+
+    #[test]
+    fn every_key_is_found_with_its_reason_and_no_other_is() {
+        for count in [0_u32, 1, 2, 7, 8, 9, 1000, 20_000] {
+            let reason = |n: u32| n.is_multiple_of(3).then_some(Reason::KeyCompromise);
+            let set = KeySet::new((0..count).map(|n| KeySet::entry(key(n), reason(n))).collect()).unwrap();
+            assert_eq!(set.len(), usize::try_from(count).unwrap());
+            for number in 0..count {
+                assert_eq!(set.find(key(number)), Some(reason(number)), "{number} of {count}");
+            }
+            for number in count..count + 1000 {
+                assert_eq!(set.find(key(number)), None, "{number} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_named_twice_counts_once() {
+        let set = KeySet::new(vec![KeySet::entry(key(1), None), KeySet::entry(key(1), Some(Reason::Superseded))]);
+        assert_eq!(set.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn keys_at_the_ends_of_the_range_are_found() {
+        let set = KeySet::new(vec![KeySet::entry(0, None), KeySet::entry(u128::MAX, None)]).unwrap();
+        assert!(set.find(0).is_some() && set.find(u128::MAX).is_some() && set.find(1 << 64).is_none());
+    }
+
+    #[test]
+    fn a_key_costs_at_most_eighteen_bytes() {
+        let set = KeySet::new((0..100_000).map(|n| KeySet::entry(key(n), None)).collect()).unwrap();
+        assert!(set.resident_bytes() <= 18 * set.len(), "{}", set.resident_bytes());
+    }
+}

@@ -1,0 +1,227 @@
+//! Revocation knowledge at one moment: every named list and every CRL, united.
+//!
+//! Made by `revocation`, never changed afterwards; asked by [`crate::judge`]. It knows no formats.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::{Chain, Denial, Link, Place, Policy, Reason, Selector, Selectors, Sha256, Time};
+
+/// One named list, whole and checked.
+#[derive(Debug)]
+pub struct List {
+    /// Its name; of one name only the highest sequence counts.
+    pub name: Arc<str>,
+    /// Grows with each issue.
+    pub sequence: u64,
+    /// Digest of the bytes it came from.
+    pub digest: Sha256,
+    /// When it was issued.
+    pub issued_at: Time,
+    /// From then on it is outdated.
+    pub expires_at: Time,
+    /// Whom it revokes.
+    pub selectors: Selectors,
+}
+
+/// Of which certificates a CRL speaks (RFC 5280 §5.2.5).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CrlScope {
+    /// It speaks of certificates that are no authority's.
+    pub users: bool,
+    /// It speaks of authorities' certificates.
+    pub authorities: bool,
+    /// It speaks only of certificates that name one of these distribution points (digests of URIs).
+    pub distribution_points: Option<Box<[Sha256]>>,
+    /// It speaks of all reasons; one of some reasons revokes, but clears nobody.
+    pub all_reasons: bool,
+}
+
+impl CrlScope {
+    /// Every certificate of the issuer.
+    pub const FULL: CrlScope =
+        CrlScope { users: true, authorities: true, distribution_points: None, all_reasons: true };
+
+    fn covers(&self, link: &Link) -> bool {
+        let kind = if link.is_authority { self.authorities } else { self.users };
+        let point = self.distribution_points.as_ref().is_none_or(|points| {
+            // A partition speaks of those that point at it (RFC 5280 §6.3.3 (b)(2)).
+            points.iter().any(|point| link.distribution_points.contains(point))
+        });
+        kind && point && self.all_reasons
+    }
+}
+
+/// One CRL whose signature verified.
+#[derive(Debug)]
+pub struct Crl {
+    /// Digest of the issuer's public key.
+    pub issuer_key: Sha256,
+    /// Of whom it speaks.
+    pub scope: CrlScope,
+    /// CRLNumber, big-endian without leading zeros (RFC 5280 §5.2.3).
+    pub number: Box<[u8]>,
+    /// Digest of the bytes it came from.
+    pub digest: Sha256,
+    /// When it was issued.
+    pub this_update: Time,
+    /// From then on it is outdated.
+    pub next_update: Time,
+    /// [`crate::serial_key`]s with reasons.
+    pub serials: crate::KeySet,
+}
+
+/// All revocation knowledge.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    lists: Vec<Arc<List>>,
+    crls: HashMap<Sha256, Vec<Arc<Crl>>>,
+    /// Keys of issuers who published a CRL that nobody here can read (indirect, delta, unknown critical extension).
+    unreadable: HashSet<Sha256>,
+    /// Names of issuers whose CRLs wait for a certificate to verify them.
+    waiting: HashSet<Sha256>,
+    crls_configured: bool,
+}
+
+impl Snapshot {
+    /// The union of `lists` (one of each name) and `crls`; `unreadable` are issuers' keys, `waiting` digests of
+    /// issuers' names.
+    #[must_use]
+    pub fn new(
+        lists: Vec<Arc<List>>,
+        crls: Vec<Arc<Crl>>,
+        unreadable: HashSet<Sha256>,
+        waiting: HashSet<Sha256>,
+    ) -> Snapshot {
+        let crls_configured = !crls.is_empty() || !unreadable.is_empty() || !waiting.is_empty();
+        let mut by_issuer: HashMap<Sha256, Vec<Arc<Crl>>> = HashMap::new();
+        for crl in crls {
+            by_issuer.entry(crl.issuer_key).or_default().push(crl);
+        }
+        Snapshot { lists, crls: by_issuer, unreadable, waiting, crls_configured }
+    }
+
+    /// Whether it holds neither list nor CRL, and so knows nothing about anybody.
+    #[must_use]
+    pub fn knows_nothing(&self) -> bool {
+        self.lists.is_empty() && !self.crls_configured
+    }
+
+    /// Whether a CRL of the issuer of this name waits for that issuer's certificate.
+    #[must_use]
+    pub fn waits_for(&self, issuer_name: &Sha256) -> bool {
+        !self.waiting.is_empty() && self.waiting.contains(issuer_name)
+    }
+
+    /// Whether any CRL waits.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The lists.
+    #[must_use]
+    pub fn lists(&self) -> &[Arc<List>] {
+        &self.lists
+    }
+
+    /// The CRLs, in no particular order.
+    pub fn crls(&self) -> impl Iterator<Item = &Arc<Crl>> {
+        self.crls.values().flatten()
+    }
+
+    /// The highest sequence among the lists; 0 without any.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.lists.iter().map(|list| list.sequence).max().unwrap_or(0)
+    }
+
+    /// Entries of all lists and CRLs.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        let in_lists: usize = self.lists.iter().map(|list| list.selectors.len()).sum();
+        in_lists + self.crls().map(|crl| crl.serials.len()).sum::<usize>()
+    }
+
+    /// When the oldest part was issued.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<Time> {
+        let lists = self.lists.iter().map(|list| list.issued_at);
+        lists.chain(self.crls().map(|crl| crl.this_update)).min()
+    }
+
+    /// When the first part expires.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Time> {
+        let lists = self.lists.iter().map(|list| list.expires_at);
+        lists.chain(self.crls().map(|crl| crl.next_update)).min()
+    }
+
+    /// The entry that revokes a certificate of `chain`, if one does; `anchor` is the chain's.
+    pub(crate) fn find(&self, chain: &Chain, anchor: &Link, now: Time) -> Option<Denial> {
+        let name = |list: &List, place: Place, found: Option<(Selector, Option<Reason>)>| {
+            found.map(|(selector, reason)| Denial::Revoked { selector, place, reason, list: list.name.clone() })
+        };
+        for list in &self.lists {
+            let entries = &list.selectors;
+            let found = name(list, Place::Leaf, entries.find_link(&chain.leaf, now))
+                .or_else(|| name(list, Place::Leaf, entries.find_identity(&chain.identity, &chain.leaf, now)))
+                .or_else(|| {
+                    let mut issuers = chain.intermediates.iter();
+                    issuers.find_map(|link| name(list, Place::Intermediate, entries.find_link(link, now)))
+                })
+                .or_else(|| name(list, Place::Anchor, entries.find_certificate(anchor, now)));
+            if found.is_some() {
+                return found;
+            }
+        }
+        if self.crls.is_empty() {
+            return None;
+        }
+        let intermediates = chain.intermediates.iter().map(|link| (Place::Intermediate, link));
+        for (place, link) in std::iter::once((Place::Leaf, &chain.leaf)).chain(intermediates) {
+            for crl in self.crls.get(&link.issuer_key).into_iter().flatten() {
+                if let Some(reason) = crl.serials.find(link.serial_key) {
+                    let list = Arc::from("crl");
+                    return Some(Denial::Revoked { selector: Selector::Crl, place, reason, list });
+                }
+            }
+        }
+        None
+    }
+
+    /// Until when every list is current; a list speaks of anybody, so one that is outdated clears nobody.
+    pub(crate) fn current(&self, policy: &Policy, now: Time) -> Result<Time, Denial> {
+        let mut until = Time::NEVER;
+        for list in &self.lists {
+            until = until.min(end_of_currency(list.issued_at, list.expires_at, policy));
+        }
+        if now < until { Ok(until) } else { Err(Denial::SnapshotOutdated) }
+    }
+
+    /// Until when a current CRL speaks about `link`.
+    pub(crate) fn status_known(&self, link: &Link, place: Place, policy: &Policy, now: Time) -> Result<Time, Denial> {
+        if !self.crls_configured {
+            return Ok(Time::NEVER);
+        }
+        if self.unreadable.contains(&link.issuer_key) {
+            return Err(Denial::StatusUnknown(place));
+        }
+        let all = self.crls.get(&link.issuer_key);
+        let covering = all.into_iter().flatten().filter(|crl| crl.scope.covers(link));
+        match covering.map(|crl| end_of_currency(crl.this_update, crl.next_update, policy)).max() {
+            Some(end) if now < end => Ok(end),
+            Some(_) => Err(Denial::SnapshotOutdated),
+            // RFC 9608 §4 excuses a missing CRL; it never excuses an entry (see `find`, asked before), nor one that
+            // may stand in a CRL that is here and not yet verified.
+            None if link.no_revocation_available && place == Place::Leaf && !self.waits_for(&link.issuer_name) => {
+                Ok(Time::NEVER)
+            }
+            None => Err(Denial::StatusUnknown(place)),
+        }
+    }
+}
+
+fn end_of_currency(issued_at: Time, expires_at: Time, policy: &Policy) -> Time {
+    policy.snapshot_max_age.map_or(expires_at, |age| expires_at.min(issued_at.plus(age).next()))
+}

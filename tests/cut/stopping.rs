@@ -1,0 +1,131 @@
+//! The stop: open requests end, idle connections close, nobody new comes in, and the call returns.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use testkit::{RawApp, RecordingApp};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::stage::{Line, Stream, stage};
+use crate::support::{House, eventually};
+
+/// Far below `Limits::stop`: whoever waits for that limit has not understood that all is closed.
+const PROMPT: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_stop_lets_open_requests_end_closes_idle_connections_and_returns() {
+    let (app, house) = stage().await;
+    let client = house.client("a");
+    let mut idle = Line::both(&house, &client).await;
+    for line in &mut idle {
+        assert_eq!(line.status("/").await.unwrap(), 200);
+    }
+    let open = Line::both(&house, &client).await.map(|mut line| {
+        tokio::spawn(async move { (line.status("/slow/400").await.expect("an open request ends whole"), line) })
+    });
+    app.wait_for(4).await;
+    let started = Instant::now();
+    house.running.stop().await;
+    assert!(started.elapsed() < PROMPT, "the stop took {:?}", started.elapsed());
+    for task in open {
+        let (status, mut line) = task.await.unwrap();
+        assert_eq!(status, 200);
+        line.closed().await;
+    }
+    for line in &mut idle {
+        line.closed().await;
+    }
+    assert_eq!(house.metric("portcullis_sessions_active", &[]), 0.0);
+    assert_eq!(house.metric("portcullis_sessions_closed_total", &[("reason", "stop")]), 4.0);
+    assert!(TcpStream::connect(house.address()).await.is_err(), "the address is still listened on");
+}
+
+#[tokio::test]
+async fn a_stop_closes_parked_sessions() {
+    let app = RecordingApp::start().await;
+    let house = House::before(app.addr()).limits(|limits| limits.park_after = Duration::from_millis(20)).start();
+    let [mut one, mut two] = Line::both(&house, &house.client("a")).await;
+    assert_eq!(one.status("/").await.unwrap(), 200);
+    // Nothing shows from outside that a session was parked; a worker looks for quiet ones once a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let started = Instant::now();
+    house.running.stop().await;
+    assert!(started.elapsed() < PROMPT, "the stop took {:?}", started.elapsed());
+    one.closed().await;
+    two.closed().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_longer_than_its_limit_for_a_stream_without_end() {
+    let app = RecordingApp::start().await;
+    let house = House::before(app.addr()).limits(|limits| limits.stop = Duration::from_millis(500)).start();
+    let streams = Stream::both(&house, &house.client("a")).await;
+    let watching = streams.map(|mut stream| tokio::spawn(async move { while stream.step().await.is_ok() {} }));
+    let started = Instant::now();
+    house.running.stop().await;
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(450), "the streams had their time: {took:?}");
+    assert!(took < PROMPT, "the stop took {took:?}");
+    for task in watching {
+        tokio::time::timeout(PROMPT, task).await.expect("the stream ends in an error").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_ends_after_the_stop_began_does_not_hold_it_up() {
+    let (app, house) = stage().await;
+    let (address, go) = (house.address(), Arc::new(Notify::new()));
+    let pass = Arc::clone(&go);
+    // It connects at once and passes bytes on when the test says so.
+    let relay = RawApp::start(move |mut near, _| {
+        let pass = Arc::clone(&pass);
+        async move {
+            let mut far = TcpStream::connect(address).await.unwrap();
+            pass.notified().await;
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
+    })
+    .await;
+    let (client, relayed) = (house.client("late"), relay.addr());
+    let late = tokio::spawn(async move { client.connect(relayed, &["http/1.1"]).await });
+    relay.wait_for_connections(1).await;
+    // This one's connection came later, and was accepted; its request keeps the stop from being over at once.
+    let mut open = house.client("a").http1(address).await.unwrap();
+    let open = tokio::spawn(async move { open.get("/slow/500").await.unwrap().status });
+    app.wait_for(1).await;
+    let started = Instant::now();
+    let shaking = async {
+        while !house.running.is_stopping() {
+            tokio::task::yield_now().await;
+        }
+        // The workers have taken the list of those whom they ask to end.
+        eventually("nobody listens", || std::net::TcpStream::connect(address).is_err()).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        go.notify_one();
+        late.await
+    };
+    let (_, shaken) = tokio::join!(house.running.stop(), shaking);
+    let _closed = shaken.unwrap();
+    assert_eq!(open.await.unwrap(), 200);
+    assert!(started.elapsed() < PROMPT, "the stop took {:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_revocation_during_the_stop_still_cuts() {
+    let (_app, house) = stage().await;
+    let [one, two] = Stream::both(&house, &house.client("a")).await;
+    let stopping = house.running.stop();
+    let revoking = async {
+        while !house.running.is_stopping() {
+            tokio::task::yield_now().await;
+        }
+        let since = Instant::now();
+        house.revoke("a");
+        tokio::join!(one.must_be_cut(since), two.must_be_cut(since));
+    };
+    let started = Instant::now();
+    tokio::join!(stopping, revoking);
+    assert!(started.elapsed() < PROMPT, "the stop took {:?}", started.elapsed());
+    assert_eq!(house.metric("portcullis_sessions_closed_total", &[("reason", "revoked")]), 2.0);
+}

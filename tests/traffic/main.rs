@@ -1,0 +1,18 @@
+//! The traffic, end to end in this process: real sockets, real TLS, apps that record, clients that hide nothing.
+//! One module per behaviour; every test starts a house of its own (`tests/support`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod apps;
+mod counts;
+mod faults;
+mod handshakes;
+mod identity;
+mod plain;
+mod smuggling;
+mod speech;
+mod streams;
+mod wire;
+mod xfcc;
