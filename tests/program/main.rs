@@ -1,1 +1,30 @@
-//! program
+//! The real program under clients and engines that nobody here wrote: curl, openssl, nghttp, h2load, Prometheus.
+//! One module per behaviour; every test starts a stage of its own (`stage.rs`) and ends only what it started.
+//! No module may import the program's own crates, or wait for a state without a deadline.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../support/numbers.rs"]
+#[allow(dead_code)]
+mod numbers;
+
+mod alerts;
+mod audit;
+mod broken_files;
+mod crls;
+mod curl;
+mod ending;
+mod files;
+mod http2;
+mod kept_alive;
+mod openssl;
+mod output;
+mod program;
+mod prometheus;
+mod readiness;
+mod renewal;
+mod revoked;
+mod stage;
+mod stream;
+mod swaps;
+mod tools;
+mod volume;

@@ -31,8 +31,6 @@ pub(crate) struct Gate {
     drained: AtomicBool,
     /// The socket is to be closed without another byte.
     abort: AtomicBool,
-    /// A header line `content-length` was seen somewhere; see [`GatedStream::scan`].
-    content_length_seen: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
     /// Interim responses (1xx), which hyper's server cannot write.
@@ -78,11 +76,6 @@ impl Gate {
         self.sent.load(Relaxed)
     }
 
-    /// Whether any request on this connection may have carried a Content-Length.
-    pub(crate) fn content_length_seen(&self) -> bool {
-        self.content_length_seen.load(Relaxed)
-    }
-
     /// Queues an interim response for the next flush.
     pub(crate) fn queue_interim(&self, head: &[u8]) {
         let mut interim = self.interim.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,15 +91,11 @@ pub(crate) struct GatedStream {
     gate: Arc<Gate>,
     /// Bytes read before and given back by hyper.
     rewind: Bytes,
-    /// Bytes of [`CONTENT_LENGTH`] matched so far.
-    matched: usize,
 }
-
-const CONTENT_LENGTH: &[u8] = b"\ncontent-length";
 
 impl GatedStream {
     pub(crate) fn new(stream: TlsStream<ClientSocket>, gate: Arc<Gate>) -> GatedStream {
-        GatedStream { stream, gate, rewind: Bytes::new(), matched: 0 }
+        GatedStream { stream, gate, rewind: Bytes::new() }
     }
 
     /// Gives bytes back, to be read again.
@@ -117,37 +106,6 @@ impl GatedStream {
     /// The socket below TLS.
     pub(crate) fn socket(&mut self) -> &mut ClientSocket {
         self.stream.get_mut().0
-    }
-
-    /// Notices a Content-Length header anywhere in what the client sends. hyper frames a request that also has a
-    /// Transfer-Encoding by the latter and hides the former (RFC 9112 §6.3), so that only here can be known that
-    /// the connection must close after such a request. A body that happens to contain the words costs a chunked
-    /// request its keep-alive and nothing else.
-    fn scan(&mut self, bytes: &[u8]) {
-        if self.gate.content_length_seen() {
-            return;
-        }
-        let mut rest = bytes;
-        loop {
-            if self.matched == 0 {
-                match rest.iter().position(|byte| *byte == b'\n') {
-                    Some(position) => rest = rest.get(position + 1..).unwrap_or(&[]),
-                    None => return,
-                }
-                self.matched = 1;
-            }
-            let Some((first, others)) = rest.split_first() else { return };
-            if CONTENT_LENGTH.get(self.matched) == Some(&first.to_ascii_lowercase()) {
-                self.matched += 1;
-                rest = others;
-                if self.matched == CONTENT_LENGTH.len() {
-                    self.gate.content_length_seen.store(true, Relaxed);
-                    return;
-                }
-            } else {
-                self.matched = 0;
-            }
-        }
     }
 
     fn note_written(&mut self, pending: bool) {
@@ -193,12 +151,8 @@ impl AsyncRead for GatedStream {
         let before = buffer.filled().len();
         let answer = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.gate.drained.store(answer.is_pending(), Relaxed);
-        let this = &mut *self;
-        if let Some(read) = buffer.filled().get(before..) {
-            this.scan(read);
-            let total = this.gate.received() + u64::try_from(read.len()).unwrap_or(0);
-            this.gate.received.store(total, Relaxed);
-        }
+        let read = buffer.filled().len().saturating_sub(before);
+        self.gate.received.store(self.gate.received() + u64::try_from(read).unwrap_or(0), Relaxed);
         answer
     }
 }

@@ -78,7 +78,8 @@ async fn run(mut http2: Http2, registration: &Registration) {
         };
         match accepted {
             Some(Ok((request, respond))) => {
-                spawn_local(serve_stream(worker.clone(), connection.clone(), request, respond));
+                // Boxed, since a task's future is moved with it, and moved again each time its stage changes.
+                spawn_local(Box::pin(serve_stream(worker.clone(), connection.clone(), request, respond)));
             }
             Some(Err(_)) => return connection.end(End::Error),
             None => return,

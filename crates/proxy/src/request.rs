@@ -82,7 +82,6 @@ pub(crate) async fn answer(
     let remaining = session.chain.leaf.not_after.since(now);
     worker.metrics.permitted(protocol, now.since(session.opened_at), remaining);
     drop(session);
-    let closing = must_close_after(&request, connection);
     request.body_mut().belongs_to(open.clone());
     let mut response = tokio::select! {
         biased;
@@ -92,7 +91,7 @@ pub(crate) async fn answer(
         }
         response = pass(permit, &open, request, arrival) => response,
     };
-    if protocol == RequestProtocol::Http1 && (closing || connection.is_stopping()) {
+    if protocol == RequestProtocol::Http1 && connection.is_stopping() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.body_mut().belongs_to(open);
@@ -149,6 +148,9 @@ async fn pass(
     }
     match attempt {
         Attempt::Answered(mut response) => {
+            // RFC 9110 §6.2: ours, not the app's. An HTTP/1.0 answer would cost the client its connection, and its
+            // chunks: a cut body without a length could then be taken for a whole one.
+            *response.version_mut() = Version::HTTP_11;
             headers::prepare_response(response.headers_mut());
             response
         }
@@ -195,12 +197,6 @@ fn interim(status: StatusCode) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     response
-}
-
-/// hyper frames by Transfer-Encoding where a Content-Length stands beside it; the connection must not go on after
-/// that (RFC 9112 §6.3).
-fn must_close_after(request: &Request<ClientBody>, connection: &Connection) -> bool {
-    request.headers().contains_key(TRANSFER_ENCODING) && connection.gate.content_length_seen()
 }
 
 /// Refuses what two readers could read as two things, and brings the target into the form that the app expects.

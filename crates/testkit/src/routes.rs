@@ -172,7 +172,8 @@ impl Body for RecordedBody {
                 if let Some(trailers) = frame.trailers_ref() {
                     self.journal.trailers(self.request, trailers);
                 }
-                if self.body.is_end_stream() {
+                // Trailers are the end: whoever echoes them asks for nothing more.
+                if frame.is_trailers() || self.body.is_end_stream() {
                     self.journal.finished(self.request, BodyState::Complete);
                 }
             }

@@ -225,7 +225,7 @@ fn openssl_reads_every_part_of_a_crl() {
         "Indirect CRL",
         "Serial Number: ABCD",
         "Remove From CRL",
-        "CN = Other",
+        "DirName:/CN=Other",
         "1.3.6.1.4.1.32473.2: critical",
     ];
     for part in expected {
