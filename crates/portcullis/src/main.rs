@@ -22,10 +22,6 @@ use std::process::ExitCode;
 
 use args::{Asked, Command};
 
-/// DECISIONS.md, "Why not the system's allocator?".
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// sysexits.h EX_USAGE: wrong at start. Init systems and operators can tell it from a crash.
 const WRONG_AT_START: u8 = 64;
 
