@@ -44,6 +44,7 @@ impl IdentityHeaders {
     }
 
     fn set(&self, headers: &mut HeaderMap) {
+        headers.reserve(5);
         headers.insert(FORWARDED_CLIENT_CERT, self.forwarded_client_cert.clone());
         headers.insert(CLIENT_CERT, self.client_cert.clone());
         if let Some(chain) = &self.client_cert_chain {
@@ -98,7 +99,7 @@ fn quoted_if_needed(text: &str) -> String {
 pub(crate) fn prepare_request(headers: &mut HeaderMap, identity: &IdentityHeaders) {
     let trailers = takes_trailers(headers);
     // We answered 100-continue ourselves when the body was first asked for.
-    clean(headers, |name| names_identity(name.as_str()) || *name == header::EXPECT);
+    clean(headers, |name| names_identity(name.as_str()) || name.as_str() == "expect");
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         // RFC 9110 §10.1.4 asks for this beside it.
@@ -148,14 +149,15 @@ fn clean(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
-        *name,
-        header::CONNECTION
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-            | header::TE
-            | header::PROXY_AUTHORIZATION
-            | header::PROXY_AUTHENTICATE
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        name.as_str(),
+        "te" | "upgrade"
+            | "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
 }
 
 /// Whether an app could read a field as one of ours. Gateways map names to variables in different ways (CGI: every

@@ -210,7 +210,7 @@ fn check_shape(request: &mut Request<ClientBody>) -> Result<(), &'static str> {
     if !path.as_str().starts_with('/') && !asterisk {
         return Err("bad_request");
     }
-    if request.headers().get_all(HOST).iter().count() > 1 || !is_plainly_framed(request.headers()) {
+    if request.headers().get_all(HOST).iter().nth(1).is_some() || !is_plainly_framed(request.headers()) {
         return Err("bad_request");
     }
     let http2 = request.version() == Version::HTTP_2;
