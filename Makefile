@@ -1,28 +1,48 @@
 # Portcullis. Two commands for a newcomer: `make run` tells the story, `make test` proves it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check tools
+.PHONY: help run test check certs bench bench-peers fuzz deny
 
 # Debian packages that the tests use: real clients and a real Prometheus, none of them ours.
 PACKAGES := curl openssl nghttp2-client prometheus
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-run: ## Build, mint certs-dev/, and watch sessions be trusted and cut (ONCE=1: end after the story)
-	cargo build --quiet --locked
-	./target/debug/portcullis demo certs-dev
+run: ## Build, mint certs-dev/ and watch sessions be trusted and cut (ONCE=1: end after the story)
+	@cargo build --locked -p portcullis
+	@$(TARGET)/debug/portcullis demo certs-dev
 
-tools: ## Install what the tests need
-	@./tests/tools $(PACKAGES)
-
-test: tools ## Everything that proves it
+test: ## Install what the tests need and prove everything
+	@tests/tools $(PACKAGES)
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	cargo nextest run --locked --workspace
 	cargo test --locked --doc --quiet -p trust
 
-check: ## Format, lints and unit tests: under a minute when built
+check: ## Format, lints and unit tests: under a minute once built
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
-	cargo nextest run --locked --workspace --lib
+	cargo nextest run --locked --workspace --lib --bins
+
+certs: ## The development PKI alone, in certs-dev/
+	@cargo build --locked --quiet -p portcullis
+	@$(TARGET)/debug/portcullis certs certs-dev
+
+bench: ## Judge, lookup, sweep and import, by criterion; then the memory of a CRL of 1,000,000 entries
+	cargo bench --locked -p trust -p revocation
+	@cargo build --locked --release --quiet -p revocation --example memory
+	@folder=$$(mktemp -d) && $(TARGET)/release/examples/memory write $$folder \
+	  && for file in crl.der crl.pem list.jsonl; do $(TARGET)/release/examples/memory $$folder/$$file || exit 1; done; rm -rf $$folder
+
+bench-peers: ## Side by side with nginx, HAProxy and Envoy (ten minutes)
+	cargo build --locked --release -p portcullis
+	benches/peers/run
+
+fuzz: ## Every parser of foreign bytes, a minute each (needs nightly and cargo-fuzz)
+	cd fuzz && for target in list crl certificate; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+deny: ## Licences, duplicate and banned crates, registries (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --offline check bans licenses sources

@@ -82,6 +82,15 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Seeds the provider's random generator on a thread of its own: aws-lc measures jitter for some 100 ms when it is
+/// first asked, which would otherwise be the first client's wait.
+pub(crate) fn warm_up() {
+    // Without a thread to spare the first handshake pays.
+    let _ = std::thread::Builder::new().name("warm-up".to_owned()).spawn(|| {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0; 32]);
+    });
+}
+
 /// The parts of every handshake that stay the same until a publish.
 pub(crate) struct Porter {
     live: Arc<Live>,

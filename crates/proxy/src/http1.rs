@@ -200,7 +200,8 @@ async fn cut(mut served: Served, registration: &Registration, progress: &Progres
         told = matches!(timeout(registration.worker.limits.notice / 2, notice).await, Ok(Ok(())));
     }
     if told {
-        farewell(take(served), registration, under_way).await;
+        // A request may be on its way: a reset would hide the close from it.
+        farewell(take(served), registration, true).await;
     } else {
         connection.gate.shut();
     }
@@ -256,7 +257,7 @@ async fn park(registration: Registration, mut stream: Box<GatedStream>) {
             if registration.connection.is_stopping() {
                 registration.connection.end(End::Stop);
             }
-            farewell(*stream, &registration, false).await;
+            farewell(*stream, &registration, true).await;
         });
     }
 }

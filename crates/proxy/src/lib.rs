@@ -96,6 +96,7 @@ impl Running {
 
 /// Binds every inbound and starts acceptor and workers on threads of their own. Works outside of a runtime.
 pub fn start(config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Result<Arc<Running>, StartFailure> {
+    handshake::warm_up();
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
     for inbound in &config.inbounds {
