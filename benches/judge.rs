@@ -50,6 +50,7 @@ fn full() -> Case {
         let year = Some(Duration::from_secs(365 * 86_400));
         case.policy = Policy {
             allow: Allow::Only(vec![IdentityPattern::parse("uri:spiffe://td/ns/*").unwrap()]),
+            stale: trust::Stale::Deny,
             snapshot_max_age: Some(Duration::from_secs(730 * 86_400)),
             max_session_age: year,
             max_certificate_age: year,

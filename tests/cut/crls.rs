@@ -237,6 +237,7 @@ impl Watched {
         let policy = Arc::new(Policy {
             allow: Allow::Anybody,
             crl_coverage: CrlCoverage::All,
+            stale: trust::Stale::Deny,
             snapshot_max_age: None,
             max_session_age: None,
             max_certificate_age: None,

@@ -119,6 +119,7 @@ mod tests {
         Policy {
             allow: Allow::Anybody,
             crl_coverage,
+            stale: trust::Stale::Deny,
             snapshot_max_age: max_age.map(Duration::from_secs),
             max_session_age: None,
             max_certificate_age: None,
@@ -133,7 +134,10 @@ mod tests {
             digest: Sha256([0; 32]),
             issued_at: at(issued_at),
             expires_at: at(expires_at),
+            mode: trust::Mode::Enforce,
             selectors: Selectors::default(),
+            observed: Selectors::default(),
+            absorbs: Box::default(),
         })
     }
 

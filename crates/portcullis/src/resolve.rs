@@ -199,6 +199,7 @@ impl Reader<'_> {
                     ));
                 }
             },
+            stale: trust::Stale::Deny,
             snapshot_max_age: self.span("snapshot_max_age", flags.snapshot_max_age.as_ref())?,
             max_session_age: self.span("max_session_age", flags.max_session_age.as_ref())?,
             max_certificate_age: self.span("max_certificate_age", flags.max_certificate_age.as_ref())?,

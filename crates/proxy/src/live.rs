@@ -62,7 +62,7 @@ impl Live {
         introductions: mpsc::Sender<Introduction>,
         clock: Clock,
     ) -> Arc<Live> {
-        let state = TrustState { epoch: 1, bundle, knowledge, policy };
+        let state = TrustState { epoch: 1, bundle, knowledge, overlay: Arc::default(), policy };
         Arc::new(Live {
             published: ArcSwap::from_pointee(Published { state, at: monotonic() }),
             epoch: AtomicU64::new(1),

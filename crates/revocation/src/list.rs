@@ -79,7 +79,10 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<List, ReadError> {
         digest,
         issued_at: header.issued_at.floor(),
         expires_at: header.expires_at.floor(),
+        mode: trust::Mode::Enforce,
         selectors: tally.selectors().ok_or_else(too_many)?,
+        observed: trust::Selectors::default(),
+        absorbs: Box::default(),
     })
 }
 

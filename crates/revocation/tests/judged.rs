@@ -43,13 +43,14 @@ impl Scene {
         let policy = Policy {
             allow: Allow::Anybody,
             crl_coverage: CrlCoverage::All,
+            stale: trust::Stale::Deny,
             snapshot_max_age: None,
             max_session_age: None,
             max_certificate_age: None,
             idle_timeout: None,
         };
         let knowledge = self.library.snapshot().map_or(Knowledge::Missing, Knowledge::Known);
-        let state = TrustState { epoch: 1, bundle: self.bundle.clone(), knowledge, policy: Arc::new(policy) };
+        let state = TrustState { epoch: 1, bundle: self.bundle.clone(), knowledge, overlay: Arc::default(), policy: Arc::new(policy) };
         judge(&session, &state, now()).map(|_| ())
     }
 }

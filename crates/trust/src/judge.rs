@@ -88,6 +88,27 @@ impl Session {
 
 /// Judges `session` under `state` at `now`, and remembers a yes in the session.
 pub fn judge(session: &Session, state: &TrustState, now: Time) -> Result<Permit, Denial> {
+    let until = decide(session, state, now)?;
+    let permit = Permit { epoch: state.epoch, from: now, until, idle: state.policy.idle_timeout };
+    session.memo.set(Memo { epoch: permit.epoch, from: permit.from, until: permit.until, idle: permit.idle });
+    Ok(permit)
+}
+
+/// What [`judge`] would say, without a permit and without a trace: of a state that is not published.
+pub fn preview(session: &Session, state: &TrustState, now: Time) -> Result<(), Denial> {
+    decide(session, state, now).map(|_| ())
+}
+
+/// The entry that would deny `session` if it did more than observe. For sessions that are permitted.
+#[must_use]
+pub fn observe(session: &Session, state: &TrustState, now: Time) -> Option<Denial> {
+    let snapshot = state.snapshot()?;
+    let anchor = state.bundle.find(&session.chain.anchor)?;
+    snapshot.observe(&session.chain, &anchor.link, now)
+}
+
+/// Until when the answer is yes, if nothing is published meanwhile.
+fn decide(session: &Session, state: &TrustState, now: Time) -> Result<Time, Denial> {
     let chain = &session.chain;
     let policy = &*state.policy;
     match &state.knowledge {
@@ -105,6 +126,9 @@ pub fn judge(session: &Session, state: &TrustState, now: Time) -> Result<Permit,
     }
     until = until.min(in_force(&anchor.link, Place::Anchor, now)?);
     until = until.min(within(chain.leaf.not_before, policy.max_certificate_age, now, Denial::CertificateTooOld)?);
+    if let Some(denied) = state.overlay.find(chain, &anchor.link, now) {
+        return Err(denied);
+    }
     if let Knowledge::Known(snapshot) = &state.knowledge {
         if let Some(revoked) = snapshot.find(chain, &anchor.link, now) {
             return Err(revoked);
@@ -126,9 +150,7 @@ pub fn judge(session: &Session, state: &TrustState, now: Time) -> Result<Permit,
     if let Some(since) = session.idle_since() {
         until = until.min(within(since, policy.idle_timeout, now, Denial::Idle)?);
     }
-    let permit = Permit { epoch: state.epoch, from: now, until, idle: policy.idle_timeout };
-    session.memo.set(Memo { epoch: permit.epoch, from: permit.from, until: permit.until, idle: permit.idle });
-    Ok(permit)
+    Ok(until)
 }
 
 fn in_force(link: &Link, place: Place, now: Time) -> Result<Time, Denial> {

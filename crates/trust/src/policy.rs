@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{Identity, IdentityPattern};
+use crate::{Identity, IdentityPattern, Time};
 
 /// Who may come in at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,30 @@ pub enum CrlCoverage {
     None,
 }
 
+/// What becomes of knowledge past its expiry (`--stale`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stale {
+    /// It denies.
+    #[default]
+    Deny,
+    /// It stays in force for so long, and denies then.
+    Grace(Duration),
+    /// It stays in force until there is newer knowledge.
+    Serve,
+}
+
+impl Stale {
+    /// Until when knowledge that expires at `expires_at` is in force.
+    #[must_use]
+    pub fn end(self, expires_at: Time) -> Time {
+        match self {
+            Stale::Deny => expires_at,
+            Stale::Grace(span) => expires_at.plus(span),
+            Stale::Serve => Time::NEVER,
+        }
+    }
+}
+
 /// The operator's decisions; a limit that is `None` limits nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -42,7 +66,9 @@ pub struct Policy {
     pub allow: Allow,
     /// Which links need a CRL.
     pub crl_coverage: CrlCoverage,
-    /// Knowledge issued longer ago than this denies.
+    /// What becomes of knowledge past its expiry.
+    pub stale: Stale,
+    /// Knowledge issued longer ago than this denies, whatever `stale` says.
     pub snapshot_max_age: Option<Duration>,
     /// A session lives no longer.
     pub max_session_age: Option<Duration>,

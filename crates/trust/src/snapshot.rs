@@ -7,11 +7,23 @@ use std::sync::Arc;
 
 use crate::{Chain, Denial, Link, Place, Policy, Reason, Selector, Selectors, Sha256, Time};
 
+/// Whether a list acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// What it names is denied, and its age counts.
+    #[default]
+    Enforce,
+    /// It denies nobody and clears nobody: it only tells who would be denied.
+    Observe,
+}
+
 /// One named list, whole and checked.
 #[derive(Debug)]
 pub struct List {
-    /// Its name; of one name only the highest sequence counts.
+    /// Its name; of one name and mode only the highest sequence counts.
     pub name: Arc<str>,
+    /// Whether it acts.
+    pub mode: Mode,
     /// Grows with each issue.
     pub sequence: u64,
     /// Digest of the bytes it came from.
@@ -20,8 +32,12 @@ pub struct List {
     pub issued_at: Time,
     /// From then on it is outdated.
     pub expires_at: Time,
-    /// Whom it revokes.
+    /// Whom it revokes; nobody if the list itself only observes.
     pub selectors: Selectors,
+    /// Whom it would revoke: entries that only observe.
+    pub observed: Selectors,
+    /// Denials of the overlay that it makes up for, by their ids.
+    pub absorbs: Box<[Arc<str>]>,
 }
 
 /// Of which certificates a CRL speaks (RFC 5280 §5.2.5).
@@ -104,7 +120,7 @@ impl Snapshot {
     /// Whether it holds neither list nor CRL, and so knows nothing about anybody.
     #[must_use]
     pub fn knows_nothing(&self) -> bool {
-        self.lists.is_empty() && !self.crls_configured
+        self.enforcing().next().is_none() && !self.crls_configured
     }
 
     /// Whether a CRL of the issuer of this name waits for that issuer's certificate.
@@ -119,10 +135,15 @@ impl Snapshot {
         !self.waiting.is_empty()
     }
 
-    /// The lists.
+    /// The lists, those that only observe included.
     #[must_use]
     pub fn lists(&self) -> &[Arc<List>] {
         &self.lists
+    }
+
+    /// The lists that act: the only ones whose age and expiry count.
+    pub fn enforcing(&self) -> impl Iterator<Item = &Arc<List>> {
+        self.lists.iter().filter(|list| list.mode == Mode::Enforce)
     }
 
     /// The CRLs, in no particular order.
@@ -130,50 +151,45 @@ impl Snapshot {
         self.crls.values().flatten()
     }
 
-    /// The highest sequence among the lists; 0 without any.
+    /// The highest sequence among the lists that act; 0 without any.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.lists.iter().map(|list| list.sequence).max().unwrap_or(0)
+        self.enforcing().map(|list| list.sequence).max().unwrap_or(0)
     }
 
-    /// Entries of all lists and CRLs.
+    /// Entries of all lists and CRLs that revoke.
     #[must_use]
     pub fn entries(&self) -> usize {
         let in_lists: usize = self.lists.iter().map(|list| list.selectors.len()).sum();
         in_lists + self.crls().map(|crl| crl.serials.len()).sum::<usize>()
     }
 
+    /// Entries that only observe.
+    #[must_use]
+    pub fn observed_entries(&self) -> usize {
+        self.lists.iter().map(|list| list.observed.len()).sum()
+    }
+
     /// When the oldest part was issued.
     #[must_use]
     pub fn issued_at(&self) -> Option<Time> {
-        let lists = self.lists.iter().map(|list| list.issued_at);
+        let lists = self.enforcing().map(|list| list.issued_at);
         lists.chain(self.crls().map(|crl| crl.this_update)).min()
     }
 
     /// When the first part expires.
     #[must_use]
     pub fn expires_at(&self) -> Option<Time> {
-        let lists = self.lists.iter().map(|list| list.expires_at);
+        let lists = self.enforcing().map(|list| list.expires_at);
         lists.chain(self.crls().map(|crl| crl.next_update)).min()
     }
 
     /// The entry that revokes a certificate of `chain`, if one does; `anchor` is the chain's.
     pub(crate) fn find(&self, chain: &Chain, anchor: &Link, now: Time) -> Option<Denial> {
-        let name = |list: &List, place: Place, found: Option<(Selector, Option<Reason>)>| {
-            found.map(|(selector, reason)| Denial::Revoked { selector, place, reason, list: list.name.clone() })
-        };
-        for list in &self.lists {
-            let entries = &list.selectors;
-            let found = name(list, Place::Leaf, entries.find_link(&chain.leaf, now))
-                .or_else(|| name(list, Place::Leaf, entries.find_identity(&chain.identity, &chain.leaf, now)))
-                .or_else(|| {
-                    let mut issuers = chain.intermediates.iter();
-                    issuers.find_map(|link| name(list, Place::Intermediate, entries.find_link(link, now)))
-                })
-                .or_else(|| name(list, Place::Anchor, entries.find_certificate(anchor, now)));
-            if found.is_some() {
-                return found;
-            }
+        let mut lists = self.lists.iter();
+        let found = lists.find_map(|list| find_entry((&list.name, &list.selectors), (chain, anchor), now));
+        if found.is_some() {
+            return found;
         }
         if self.crls.is_empty() {
             return None;
@@ -190,10 +206,23 @@ impl Snapshot {
         None
     }
 
+    /// The entry that would revoke a certificate of `chain` if it did more than observe.
+    pub(crate) fn observe(&self, chain: &Chain, anchor: &Link, now: Time) -> Option<Denial> {
+        let mut lists = self.lists.iter().filter(|list| !list.observed.is_empty());
+        lists.find_map(|list| find_entry((&list.name, &list.observed), (chain, anchor), now))
+    }
+
+    /// Whether something in it is past its expiry, and in force all the same because `--stale` says so.
+    #[must_use]
+    pub fn is_stale(&self, policy: &Policy, now: Time) -> bool {
+        let overdue = |expires_at: Time| now >= expires_at && now < policy.stale.end(expires_at);
+        self.enforcing().any(|list| overdue(list.expires_at)) || self.crls().any(|crl| overdue(crl.next_update))
+    }
+
     /// Until when every list is current; a list speaks of anybody, so one that is outdated clears nobody.
     pub(crate) fn current(&self, policy: &Policy, now: Time) -> Result<Time, Denial> {
         let mut until = Time::NEVER;
-        for list in &self.lists {
+        for list in self.enforcing() {
             until = until.min(end_of_currency(list.issued_at, list.expires_at, policy));
         }
         if now < until { Ok(until) } else { Err(Denial::SnapshotOutdated) }
@@ -223,5 +252,24 @@ impl Snapshot {
 }
 
 fn end_of_currency(issued_at: Time, expires_at: Time, policy: &Policy) -> Time {
-    policy.snapshot_max_age.map_or(expires_at, |age| expires_at.min(issued_at.plus(age).next()))
+    let end = policy.stale.end(expires_at);
+    policy.snapshot_max_age.map_or(end, |age| end.min(issued_at.plus(age).next()))
+}
+
+/// The entry of one list that names a certificate of `chain`, if one does; `anchor` is the chain's.
+pub(crate) fn find_entry(
+    (name, entries): (&Arc<str>, &Selectors),
+    (chain, anchor): (&Chain, &Link),
+    now: Time,
+) -> Option<Denial> {
+    let name = |place: Place, found: Option<(Selector, Option<Reason>)>| {
+        found.map(|(selector, reason)| Denial::Revoked { selector, place, reason, list: name.clone() })
+    };
+    name(Place::Leaf, entries.find_link(&chain.leaf, now))
+        .or_else(|| name(Place::Leaf, entries.find_identity(&chain.identity, &chain.leaf, now)))
+        .or_else(|| {
+            let mut issuers = chain.intermediates.iter();
+            issuers.find_map(|link| name(Place::Intermediate, entries.find_link(link, now)))
+        })
+        .or_else(|| name(Place::Anchor, entries.find_certificate(anchor, now)))
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::{Bundle, Policy, Snapshot};
+use crate::{Bundle, Overlay, Policy, Snapshot};
 
 /// What is known about revocations.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub enum Knowledge {
     Known(Arc<Snapshot>),
 }
 
-/// Bundle, knowledge and policy at one moment.
+/// Bundle, knowledge, overlay and policy at one moment.
 #[derive(Clone, Debug)]
 pub struct TrustState {
     /// Grows with each publish; never 0, so that a fresh memo fits no state.
@@ -26,6 +26,8 @@ pub struct TrustState {
     pub bundle: Arc<Bundle>,
     /// The revocations.
     pub knowledge: Knowledge,
+    /// Denials on top of it.
+    pub overlay: Arc<Overlay>,
     /// The operator's decisions.
     pub policy: Arc<Policy>,
 }

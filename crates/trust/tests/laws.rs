@@ -137,11 +137,13 @@ fn a_crl() -> impl Strategy<Value = Arc<Crl>> {
 fn knowledge() -> impl Strategy<Value = Case> {
     let knows = prop_oneof![12 => Just(Knows::Lists), 1 => Just(Knows::Missing), 1 => Just(Knows::NotWanted)];
     let crls = prop_oneof![2 => Just(Vec::new()), 3 => prop::collection::vec(a_crl(), 2..6)];
-    let named = (knows, prop::collection::vec(a_list(), 0..4), crls);
+    let overlay = prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(entry(), 1..3)];
+    let named = (knows, prop::collection::vec(a_list(), 0..4), crls, overlay);
     let marks = (prop::option::weighted(0.05, 0_usize..2), prop::option::weighted(0.05, 0_usize..2));
-    (named, marks).prop_map(|((knows, lists, crls), (unreadable, waiting))| {
+    (named, marks).prop_map(|((knows, lists, crls, overlay), (unreadable, waiting))| {
         Case::trusted().but(|case| {
             case.knows = knows;
+            case.overlay = Arc::new(Overlay::new(selectors(&overlay)));
             let lists = lists.into_iter().enumerate();
             let made = lists.map(|(number, (issued_at, expires_at, entries))| {
                 let selectors = selectors(&entries);
@@ -163,10 +165,23 @@ fn policy() -> impl Strategy<Value = Policy> {
         2 => Just(Allow::Only(vec![IdentityPattern::parse("uri:spiffe://td/*").unwrap()])),
         1 => Just(Allow::Only(Vec::new())),
     ];
-    (allow, coverage, limit(), limit(), limit(), idle).prop_map(
-        |(allow, crl_coverage, snapshot, session, cert, idle)| {
+    let stale = prop_oneof![
+        3 => Just(Stale::Deny),
+        1 => (1_u64..50).prop_map(|span| Stale::Grace(Duration::from_millis(span))),
+        1 => Just(Stale::Serve),
+    ];
+    (allow, coverage, stale, (limit(), limit(), limit()), idle).prop_map(
+        |(allow, crl_coverage, stale, (snapshot, session, cert), idle)| {
             let (snapshot_max_age, max_session_age, max_certificate_age) = (snapshot, session, cert);
-            Policy { allow, crl_coverage, snapshot_max_age, max_session_age, max_certificate_age, idle_timeout: idle }
+            Policy {
+                allow,
+                crl_coverage,
+                stale,
+                snapshot_max_age,
+                max_session_age,
+                max_certificate_age,
+                idle_timeout: idle,
+            }
         },
     )
 }
@@ -270,10 +285,15 @@ proptest! {
         let with_list = case.clone().but(|case| case.lists.push(Arc::new(further)));
         prop_assert!(first || before.is_ok() || with_list.verdict(now).is_err());
         if let Some(list) = case.lists.first() {
-            let selectors = selectors(&[entry]);
+            let selectors = selectors(std::slice::from_ref(&entry));
             let one = List { name: list.name.clone(), selectors, ..stand::list("x", |_| {}) };
             let with_entry = case.clone().but(|case| case.lists.insert(0, Arc::new(one)));
             prop_assert!(before.is_ok() || with_entry.verdict(now).is_err());
+        }
+        let denials = Arc::new(Overlay::new(selectors(&[entry])));
+        if case.overlay.is_empty() {
+            let with_denial = case.clone().but(|case| case.overlay = denials);
+            prop_assert!(before.is_ok() || with_denial.verdict(now).is_err());
         }
         if let Some(crl) = case.crls.first() {
             let serials = keys(&[0, 1, 2, 3].map(|number| subject(number).serial_key));
@@ -281,6 +301,15 @@ proptest! {
             let with_serials = case.clone().but(|case| case.crls[0] = Arc::new(longer));
             prop_assert!(before.is_ok() || with_serials.verdict(now).is_err());
         }
+    }
+
+    #[test]
+    fn what_only_observes_changes_no_answer(case in world(), more in a_list(), now in moment()) {
+        let (issued_at, expires_at, entries) = more;
+        let observed = selectors(&entries);
+        let trial = List { issued_at, expires_at, observed, mode: Mode::Observe, ..list("trial", |_| {}) };
+        let with_trial = case.clone().but(|case| case.lists.insert(0, Arc::new(trial)));
+        prop_assert_eq!(with_trial.verdict(now), case.verdict(now));
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl Stage {
         let policy = Policy {
             allow: Allow::Anybody,
             crl_coverage: CrlCoverage::All,
+            stale: trust::Stale::Deny,
             snapshot_max_age: None,
             max_session_age: None,
             max_certificate_age: None,

@@ -85,6 +85,7 @@ pub struct Case {
     pub crls: Vec<Arc<Crl>>,
     pub unreadable: HashSet<Sha256>,
     pub waiting: HashSet<Sha256>,
+    pub overlay: Arc<Overlay>,
     pub policy: Policy,
     pub opened_at: Time,
     pub idle_since: Option<Time>,
@@ -95,6 +96,7 @@ pub fn free() -> Policy {
     Policy {
         allow: Allow::Anybody,
         crl_coverage: CrlCoverage::All,
+        stale: trust::Stale::Deny,
         snapshot_max_age: None,
         max_session_age: None,
         max_certificate_age: None,
@@ -107,7 +109,17 @@ pub fn list(name: &str, fill: impl FnOnce(&mut Selectors)) -> List {
     let mut selectors = Selectors::default();
     fill(&mut selectors);
     let (digest, expires_at) = (Sha256::of(name.as_bytes()), Time::NEVER);
-    List { name: name.into(), sequence: 1, digest, issued_at: at(-YEAR), expires_at, selectors }
+    List {
+        name: name.into(),
+        sequence: 1,
+        digest,
+        issued_at: at(-YEAR),
+        expires_at,
+        selectors,
+        mode: trust::Mode::Enforce,
+        observed: Selectors::default(),
+        absorbs: Box::default(),
+    }
 }
 
 /// A CRL of `issuer` that never expires, revoking these keys.
@@ -140,6 +152,7 @@ impl Case {
             crls: Vec::new(),
             unreadable: HashSet::new(),
             waiting: HashSet::new(),
+            overlay: Arc::default(),
             policy: free(),
             opened_at: NOW,
             idle_since: None,
@@ -175,7 +188,7 @@ impl Case {
             Knows::NotWanted => Knowledge::NotWanted,
         };
         let bundle = Arc::new(Bundle::new(self.anchors.clone()).unwrap());
-        TrustState { epoch, bundle, knowledge, policy: Arc::new(self.policy.clone()) }
+        TrustState { epoch, bundle, knowledge, overlay: self.overlay.clone(), policy: Arc::new(self.policy.clone()) }
     }
 
     pub fn session(&self) -> Session {
@@ -192,6 +205,9 @@ impl Case {
         let (session, state) = (self.session(), self.state(EPOCH));
         let answer = judge(&session, &state, now).map(|permit| assert_eq!(permit.epoch(), EPOCH));
         assert_eq!(session.still_permitted(EPOCH, now).is_some(), answer.is_ok(), "the memo agrees with its judge");
+        let asked = self.session();
+        assert_eq!(preview(&asked, &state, now), answer, "a preview says what the judge says");
+        assert_eq!(asked.memo().epoch(), 0, "and leaves no memo");
         answer
     }
 
