@@ -8,6 +8,7 @@ use std::fmt;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use crate::identity::check_trust_domain;
+use crate::signatures::Signatures;
 use crate::{Certificate, Identity, Link, Sha256};
 
 /// For whom an anchor was configured to speak.
@@ -53,6 +54,7 @@ pub struct Bundle {
     for_anybody: Vec<TrustAnchor<'static>>,
     for_trust_domain: HashMap<String, Vec<TrustAnchor<'static>>>,
     all: Vec<TrustAnchor<'static>>,
+    signatures: Signatures,
 }
 
 /// The identity of an anchor: its name and its key.
@@ -151,6 +153,11 @@ impl Bundle {
     /// The anchors that may vouch for `identity`.
     pub(crate) fn entitled(&self, identity: &Identity) -> &[TrustAnchor<'static>] {
         identity.spiffe().and_then(|id| self.for_trust_domain.get(id.trust_domain())).unwrap_or(&self.for_anybody)
+    }
+
+    /// Signatures that led to its anchors before.
+    pub(crate) fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// All anchors.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use crate::bundle::anchor_id;
@@ -171,9 +171,11 @@ pub fn verify(presented: &[CertificateDer<'_>], bundle: &Bundle, now: Time) -> R
     in_force(&leaf, now).map_err(|error| flaw(&error, Place::Leaf))?;
     let entity = EndEntityCert::try_from(leaf_der).map_err(|error| flaw(&error, Place::Leaf))?;
     let moment = unix(now);
+    let algorithms = bundle.signatures().algorithms();
+    let algorithms: Vec<&dyn SignatureVerificationAlgorithm> = algorithms.iter().map(|one| one as _).collect();
     let path_to = |anchors| {
         entity.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
+            &algorithms,
             anchors,
             others,
             moment,

@@ -21,6 +21,20 @@ impl Sha256 {
         let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         context.update(first);
         context.update(second);
+        Sha256::finish(context)
+    }
+
+    /// The digest of `parts`, each with its length before it, so that no other division of the same bytes has it.
+    pub(crate) fn of_all(parts: &[&[u8]]) -> Sha256 {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        for part in parts {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part);
+        }
+        Sha256::finish(context)
+    }
+
+    fn finish(context: aws_lc_rs::digest::Context) -> Sha256 {
         let mut bytes = [0; 32];
         for (to, from) in bytes.iter_mut().zip(context.finish().as_ref()) {
             *to = *from;

@@ -18,6 +18,7 @@ mod name;
 mod overlay;
 mod policy;
 mod session;
+mod signatures;
 mod snapshot;
 mod state;
 mod terms;

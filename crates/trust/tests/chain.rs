@@ -42,6 +42,31 @@ fn a_leaf_of_an_anchor_is_a_chain() {
 }
 
 #[test]
+fn a_bundle_that_saw_a_good_chain_still_refuses_every_change_of_it_and_looks_at_validity_again() {
+    let root = root();
+    let intermediate = root.intermediate_with(authority("intermediate"));
+    let leaf = intermediate.issue(svid());
+    let seen = bundle(&[&root]);
+    let verdict = |presented: &[CertificateDer<'static>], now| verify(presented, &seen, now).map(|_| ());
+    for _ in 0..2 {
+        assert_eq!(verdict(&leaf.chain(), NOW), Ok(()));
+    }
+    for (position, der) in [leaf.der(), intermediate.der()].into_iter().enumerate() {
+        // The last octets are the signature's.
+        for back in 1..=8 {
+            let mut forged = der.to_vec();
+            let place = forged.len() - back;
+            forged[place] ^= 1;
+            let mut presented = leaf.chain();
+            presented[position] = forged.into();
+            assert!(verdict(&presented, NOW).is_err(), "certificate {position}, octet {back} from its end");
+        }
+    }
+    assert!(verdict(&leaf.chain(), at(50 * YEAR)).is_err());
+    assert_eq!(verify(&leaf.chain(), &bundle(&[]), NOW).unwrap_err(), Flaw::UnknownIssuer);
+}
+
+#[test]
 fn the_links_are_in_order_from_the_leaf_whatever_the_order_presented() {
     let root = root();
     let upper = root.intermediate_with(authority("upper"));
