@@ -45,4 +45,4 @@ fuzz: ## Every parser of foreign bytes, a minute each (needs nightly and cargo-f
 
 deny: ## Licences, duplicate and banned crates, registries (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
-	cargo deny --offline check bans licenses sources
+	cargo deny check --hide-inclusion-graph bans licenses sources
