@@ -34,14 +34,14 @@ bench: ## Judge, lookup, sweep and import, by criterion; then the memory of a CR
 	cargo bench --locked -p trust -p revocation
 	@cargo build --locked --release --quiet -p revocation --example memory
 	@folder=$$(mktemp -d) && $(TARGET)/release/examples/memory write $$folder \
-	  && for file in crl.der crl.pem list.jsonl; do $(TARGET)/release/examples/memory $$folder/$$file || exit 1; done; rm -rf $$folder
+	  && for file in crl.der crl.pem list.jsonl list.bin; do $(TARGET)/release/examples/memory $$folder/$$file || exit 1; done; rm -rf $$folder
 
 bench-peers: ## Side by side with nginx, HAProxy and Envoy (ten minutes)
 	cargo build --locked --release -p portcullis
 	benches/peers/run
 
 fuzz: ## Every parser of foreign bytes, a minute each (needs nightly and cargo-fuzz)
-	cd fuzz && for target in list crl certificate; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	cd fuzz && for target in list compiled signed crl certificate; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
 deny: ## Licences, duplicate and banned crates, registries (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny

@@ -174,6 +174,8 @@ class Stage:
     def __init__(self, folder, app, portcullis_flags=()):
         self.folder, self.app, self.portcullis_flags = folder, app, list(portcullis_flags)
         self.pki = folder / "pki"
+        # Another revocation file than those of revocations.py, and where the last Portcullis tells of itself.
+        self.listing, self.observe_port = None, None
 
     def start(self, name, revocations=None):
         """Starts a proxy; `revocations` is None, "none" (an empty list) or "many"."""
@@ -183,11 +185,12 @@ class Stage:
 
     def _portcullis(self, port, revocations):
         # Portcullis never runs without a list here: its empty one stands against no list in the peers.
-        listing = self.pki / f"{revocations or 'none'}.jsonl"
+        listing = self.listing or self.pki / f"{revocations or 'none'}.jsonl"
+        self.observe_port = free_port()
         command = [supplies.portcullis(), "run", "--inbound", f"127.0.0.1:{port}=127.0.0.1:{self.app.port}",
                    "--cert", self.pki / "server-chain.pem", "--key", self.pki / "server.key",
                    "--client-ca", self.pki / "root.pem", "--allow-any", "--revocations", listing,
-                   "--workers", "1", "--observe", f"127.0.0.1:{free_port()}", *self.portcullis_flags]
+                   "--workers", "1", "--observe", f"127.0.0.1:{self.observe_port}", *self.portcullis_flags]
         # Flags have twins in the environment; whatever the caller has there must not change the measure.
         clean = {key: value for key, value in os.environ.items() if not key.startswith("PORTCULLIS")}
         return [str(word) for word in command], clean

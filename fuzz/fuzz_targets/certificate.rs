@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         if let Ok(identity) = certificate.identity() {
             assert!(["uri:", "dns:", "subject:"].iter().any(|kind| identity.typed().starts_with(kind)));
         }
-        let _ = Library::new().introduce(bytes, &Bundle::default(), now);
+        let _ = Library::default().introduce(bytes, &Bundle::default(), now);
     }
     let der = CertificateDer::from(bytes.to_vec());
     if let Ok(bundle) = Bundle::new(vec![(der.clone(), Speaks::ForAnybody)]) {

@@ -13,7 +13,7 @@ use crate::support::{House, eventually};
 
 /// All lines of this process, as the program writes them.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -35,7 +35,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl Lines {
-    fn installed() -> Lines {
+    pub(crate) fn installed() -> Lines {
         static LINES: OnceLock<Lines> = OnceLock::new();
         let install = || {
             let lines = Lines::default();
@@ -46,24 +46,28 @@ impl Lines {
         LINES.get_or_init(install).clone()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The lines about this identity, parsed.
-    fn about(&self, identity: &str) -> Vec<Value> {
-        let text = self.text();
-        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("every line is whole JSON"));
-        all.filter(|line| line["identity"] == identity).collect()
+    /// Every line, parsed.
+    pub(crate) fn all(&self) -> Vec<Value> {
+        let parsed = |line| serde_json::from_str::<Value>(line).expect("every line is whole JSON");
+        self.text().lines().map(parsed).collect()
     }
 
-    async fn wait_for(&self, identity: &str, event: &str) {
+    /// The lines about this identity, parsed.
+    pub(crate) fn about(&self, identity: &str) -> Vec<Value> {
+        self.all().into_iter().filter(|line| line["identity"] == identity).collect()
+    }
+
+    pub(crate) async fn wait_for(&self, identity: &str, event: &str) {
         let what = format!("{event} of {identity} is logged");
         eventually(&what, || self.about(identity).iter().any(|line| line["event"] == event)).await;
     }
 }
 
-fn events(lines: &[Value]) -> Vec<&str> {
+pub(crate) fn events(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["event"].as_str().unwrap()).collect()
 }
 

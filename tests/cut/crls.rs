@@ -231,6 +231,10 @@ impl Watched {
             client_cas: vec![(Speaks::ForAnybody, anchors)],
             revocations: vec![revocations],
             no_revocations: false,
+            state_dir: None,
+            requirements: revocation::Requirements::default(),
+            max_cut_fraction: None,
+            max_denial_ttl: sources::DEFAULT_MAX_DENIAL_TTL,
         };
         let clock = proxy::Clock::real();
         let loaded = sources::load(&paths, clock.now()).expect("the files can be loaded");
@@ -246,7 +250,8 @@ impl Watched {
         let (sender, introductions) = tokio::sync::mpsc::channel(64);
         let live = proxy::Live::new((loaded.bundle, loaded.knowledge, policy), loaded.credential, sender, clock);
         let metrics = Arc::new(proxy::Metrics::new("0.0.0-test").unwrap());
-        let watching = sources::watch(paths, loaded.library, Arc::clone(&live), introductions, Arc::clone(&metrics));
+        let from = (Arc::clone(&live), introductions);
+        let watching = sources::watch(paths, loaded.library, from, Arc::clone(&metrics));
         let inbound = proxy::Inbound {
             listen: ([127, 0, 0, 1], 0).into(),
             app: proxy::AppAddress::Socket(app.addr()),

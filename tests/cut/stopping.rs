@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use testkit::{RawApp, RecordingApp};
+use testkit::{Ending, RawApp, RecordingApp};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::stage::{Line, Stream, stage};
+use crate::stage::{Line, Stream, Wire, stage};
 use crate::support::{House, eventually};
 
 /// Far below `Limits::stop`: whoever waits for that limit has not understood that all is closed.
@@ -67,6 +67,9 @@ async fn a_stop_does_not_wait_longer_than_its_limit_for_a_stream_without_end() {
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(450), "the streams had their time: {took:?}");
     assert!(took < PROMPT, "the stop took {took:?}");
+    // It returns when all is closed, and counted.
+    assert_eq!(house.metric("portcullis_sessions_active", &[]), 0.0);
+    assert_eq!(house.metric("portcullis_sessions_closed_total", &[("reason", "stop")]), 2.0);
     for task in watching {
         tokio::time::timeout(PROMPT, task).await.expect("the stream ends in an error").unwrap();
     }
@@ -128,4 +131,23 @@ async fn a_revocation_during_the_stop_still_cuts() {
     tokio::join!(stopping, revoking);
     assert!(started.elapsed() < PROMPT, "the stop took {:?}", started.elapsed());
     assert_eq!(house.metric("portcullis_sessions_closed_total", &[("reason", "revoked")]), 2.0);
+}
+
+#[tokio::test]
+async fn an_answer_that_the_stop_breaks_off_does_not_look_whole() {
+    let app = RecordingApp::start().await;
+    let house = House::before(app.addr()).limits(|limits| limits.stop = Duration::from_millis(200)).start();
+    let mut wires = Vec::new();
+    // Without chunks, the close of the connection is the end of the answer.
+    for version in ["1.0", "1.1"] {
+        let mut wire = Wire::connect(&house, &house.client("a")).await;
+        wire.say(format!("GET /stream HTTP/{version}\r\nHost: localhost\r\n\r\n")).await;
+        wire.until(b"chunk 3\n").await;
+        wires.push(wire);
+    }
+    house.running.stop().await;
+    for mut wire in wires {
+        let (_, ending) = wire.rest().await;
+        assert_eq!(ending, Ending::Reset);
+    }
 }

@@ -110,7 +110,7 @@ impl HouseSpec {
             metrics,
             running,
             clock: controlled,
-            library: Mutex::new(revocation::Library::new()),
+            library: Mutex::new(revocation::Library::default()),
             introductions: Mutex::new(introductions),
             sequence: AtomicU64::new(0),
             revoked: Mutex::default(),

@@ -1,11 +1,11 @@
 //! How and where the app is spoken to: h2c for gRPC, HTTP/1.1 for the rest, or as configured; sockets and names.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use proxy::{AppAddress, Protocol};
-use testkit::{H2cApp, RecordingApp};
+use testkit::{H2cApp, RawApp, RecordingApp};
 
-use crate::speech::Caller;
+use crate::speech::{Caller, Raw};
 use crate::support::House;
 
 fn post(kind: &str) -> Request<Bytes> {
@@ -149,4 +149,27 @@ async fn an_app_is_reached_by_its_hosts_name_and_an_unknown_name_is_502() {
     for mut caller in Caller::both(&house, "a").await {
         assert_eq!(caller.get("/").await.unwrap().status, 502, "{}", caller.name());
     }
+}
+
+#[tokio::test]
+async fn interim_answers_of_an_h2c_app_are_passed_on() {
+    let app = RawApp::start(|stream, _| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let hints = Response::builder().status(103).header("link", "</style.css>; rel=preload").body(()).unwrap();
+            respond.send_informational(hints).unwrap();
+            let mut body = respond.send_response(Response::new(()), false).unwrap();
+            body.send_data(Bytes::from_static(b"after hints"), true).unwrap();
+        }
+    })
+    .await;
+    let house = House::before(app.addr()).protocol(Protocol::H2c).start();
+    let mut raw = Raw::connect(&house, &house.client("a")).await;
+    raw.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let hints = raw.head().await.to_ascii_lowercase();
+    assert!(hints.starts_with("http/1.1 103 ") && hints.contains("\r\nlink: </style.css>; rel=preload\r\n"), "{hints}");
+    assert!(raw.head().await.starts_with("HTTP/1.1 200 "));
+    let mut raw = Raw::connect(&house, &house.client("a")).await;
+    raw.say("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    assert!(raw.head().await.starts_with("HTTP/1.0 200 "));
 }

@@ -333,3 +333,27 @@ async fn a_body_left_unread_by_the_app_is_not_taken_for_a_request() {
     }
     assert!(app.requests().iter().all(|seen| seen.uri != "/smuggled" && seen.state != BodyState::Open));
 }
+
+#[tokio::test]
+async fn an_app_that_switches_protocols_unasked_is_502() {
+    let app =
+        RawApp::answering_all("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await;
+    let house = House::before(app.addr()).start();
+    for mut caller in Caller::both(&house, "a").await {
+        assert_notice(&caller.get("/").await.unwrap(), 502, "broken");
+    }
+    assert_eq!(faults(&house, "broken"), 2.0);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_before_an_h2c_apps_answer_is_no_fault_of_the_apps() {
+    let app = H2cApp::start().await;
+    let house = House::before(app.addr()).protocol(proxy::Protocol::H2c).start();
+    let mut raw = Raw::connect(&house, &house.client("a")).await;
+    raw.say("POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n").await;
+    let (_, ending) = raw.rest().await;
+    assert_ne!(ending, Ending::StillOpen);
+    app.wait_until(|journal| journal.requests().iter().all(|seen| seen.state != BodyState::Open)).await;
+    house.wait_for_metric("portcullis_sessions_active", &[], 0.0).await;
+    assert_eq!(faults(&house, "broken"), 0.0);
+}

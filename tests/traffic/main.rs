@@ -7,10 +7,12 @@ mod support;
 
 mod apps;
 mod counts;
+mod early;
 mod faults;
 mod handshakes;
 mod identity;
 mod plain;
+mod sharing;
 mod smuggling;
 mod speech;
 mod streams;

@@ -343,3 +343,39 @@ async fn an_http2_body_that_contradicts_its_length_never_looks_whole_nor_hides_a
         assert_eq!(whole.count(), 0, "Content-Length: {length} was served as a whole request");
     }
 }
+
+#[tokio::test]
+async fn two_lengths_or_an_empty_one_over_http2_never_reach_the_app() {
+    for lengths in [&["4", "4"][..], &[""], &["", "4"], &["004", "4"]] {
+        let (app, house) = house().await;
+        let client = house.client("a").http2(house.address()).await.unwrap();
+        for body in ["", "body"] {
+            let mut request = http::Request::post("/upload");
+            for length in lengths.iter().filter(|length| !body.is_empty() || length.is_empty() || **length == "0") {
+                request = request.header("content-length", *length);
+            }
+            // A refusal may be a status or a reset.
+            let _ = client.send(request.body(bytes::Bytes::from(body)).unwrap()).await;
+        }
+        assert_eq!(client.get("/next").await.unwrap().text(), "hello", "{lengths:?}");
+        for seen in app.requests() {
+            let plain = |length: &String| !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+            let told = seen.all("content-length");
+            assert!(told.len() <= 1 && told.iter().all(plain), "{lengths:?} arrived as {told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_authority_is_refused() {
+    for host in ["a b", "a/b", "user@a", "a?b", "a#b", "[::1", "a\\b"] {
+        assert_refused(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), &[400]).await;
+    }
+    let (app, house) = house().await;
+    let mut raw = Raw::connect(&house, &house.client("a")).await;
+    for host in ["a", "a.example:8080", "127.0.0.1:1", "[::1]:443", "a_b", ""] {
+        raw.say(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(raw.answer().await.status(), 200, "{host:?}");
+    }
+    assert_eq!(app.count(), 6);
+}

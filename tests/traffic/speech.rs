@@ -1,6 +1,7 @@
 //! The two ways in which tests of this folder speak: one type for both HTTP versions, and raw bytes over TLS.
 //! Used by every module beside it. It must never retry or repair: what came is what is shown.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,7 +111,12 @@ pub(crate) fn statuses(bytes: &[u8]) -> Vec<u16> {
 
 impl Raw {
     pub(crate) async fn connect(house: &House, client: &TlsClient) -> Raw {
-        let stream = client.connect(house.address(), &["http/1.1"]).await.unwrap();
+        Self::connect_to(house.address(), client).await
+    }
+
+    /// To somewhere between the client and the house.
+    pub(crate) async fn connect_to(address: SocketAddr, client: &TlsClient) -> Raw {
+        let stream = client.connect(address, &["http/1.1"]).await.unwrap();
         Raw { stream, unread: Vec::new() }
     }
 

@@ -157,3 +157,48 @@ async fn a_head_that_does_not_end_is_not_waited_for_any_longer_than_the_limit() 
     house.wait_for_metric("portcullis_sessions_closed_total", &[("reason", "timeout")], 1.0).await;
     assert_eq!(app.count(), 0);
 }
+
+#[tokio::test]
+async fn more_fields_than_the_limit_are_refused_over_http2_and_others_go_on() {
+    let (app, house, _raw) = raw().await;
+    let client = house.client("a").http2(house.address()).await.unwrap();
+    let mut request = http::Request::get("/");
+    for number in 0..200 {
+        request = request.header(format!("x-{number}"), "1");
+    }
+    let answer = client.send(request.body(bytes::Bytes::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.status, 400);
+    assert_eq!(client.get("/").await.unwrap().text(), "hello");
+    assert_eq!(app.count(), 1);
+}
+
+#[tokio::test]
+async fn an_http_1_0_client_gets_no_interim_answer() {
+    let (_app, _house, mut raw) = raw().await;
+    raw.say("GET /hints HTTP/1.0\r\n\r\n").await;
+    let answer = raw.answer().await;
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "after hints"));
+}
+
+#[tokio::test]
+async fn a_head_that_hyper_refuses_is_answered_and_counted_whatever_came_before_it() {
+    let (app, house, _raw) = raw().await;
+    let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let labels = [("verdict", "refused"), ("reason", "bad_request"), ("protocol", "http1")];
+    let mut refused = 0.0;
+    for before in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        for (line, status) in [("Content-Length : 3\r\n", 400), (&many, 431)] {
+            let mut raw = Raw::connect(&house, &house.client("a")).await;
+            raw.say(before).await;
+            if !before.is_empty() {
+                assert_eq!(raw.answer().await.text(), "hello");
+            }
+            raw.say(format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\nGET /behind HTTP/1.1\r\n")).await;
+            assert_eq!(raw.answer().await.status(), status, "behind {before:?}");
+            assert_eq!(raw.rest().await, (Vec::new(), Ending::Clean), "{status} behind {before:?}");
+            refused += 1.0;
+            house.wait_for_metric("portcullis_requests_total", &labels, refused).await;
+        }
+    }
+    assert_eq!(app.count(), 2);
+}

@@ -63,7 +63,7 @@ fn alive(_: &Uri, watched: &Watched) -> Response<Full<Bytes>> {
 }
 
 fn ready(uri: &Uri, watched: &Watched) -> Response<Full<Bytes>> {
-    let conditions = conditions(&watched.live, watched.running.is_stopping());
+    let conditions = conditions(&watched.live, watched.running.is_stopping(), watched.desk.held());
     let met = conditions.iter().all(|condition| condition.state.is_ok());
     let status = if met { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     plain(status, text(&conditions, wants_all(uri), met))

@@ -1,12 +1,25 @@
-//! The operator's side: a plaintext endpoint with the metrics and two probes.
+//! The operator's side: a plaintext endpoint with the metrics and two probes, and the control listener.
 //!
-//! `portcullis` binds it at start and serves it on its main thread, away from the workers. It must never change
-//! anything, and never slow the traffic: it reads what is current and keeps nothing.
+//! `portcullis` binds them at start and serves them on its main thread, away from the workers. The endpoint, here, must
+//! never change anything, and never slow the traffic: it reads what is current and keeps nothing. Whatever may change
+//! something goes through `control.rs`, where it is known who asks.
 
 mod answer;
+mod api;
+mod caller;
+mod changes;
+mod control;
+mod ledger;
+mod problem;
 mod readiness;
+mod roles;
+mod routes;
+mod socket_file;
+mod upload;
 mod wire;
 
+pub use control::{Control, ControlAddress, Door};
+pub use roles::{Grant, Role, Roles};
 pub use wire::{TokioTimer, Wire};
 
 use std::convert::Infallible;
@@ -18,6 +31,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use proxy::{Live, Metrics, Running};
+use sources::Desk;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -41,13 +55,14 @@ pub struct Watched {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
     running: Arc<Running>,
+    desk: Desk,
 }
 
 impl Watched {
     /// Of this running proxy.
     #[must_use]
-    pub fn new(live: Arc<Live>, metrics: Arc<Metrics>, running: Arc<Running>) -> Arc<Watched> {
-        Arc::new(Watched { live, metrics, running })
+    pub fn new(live: Arc<Live>, metrics: Arc<Metrics>, running: Arc<Running>, desk: Desk) -> Arc<Watched> {
+        Arc::new(Watched { live, metrics, running, desk })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A tokio stream as hyper reads and writes it, and hyper's timer on tokio's.
 //!
-//! Used by the endpoint here and by the clients and the app of `portcullis demo`. It must never carry a session's
+//! Used by the listeners here, by `portcullis` as a client of a control listener, and by its demo. It must never carry a session's
 //! traffic: that goes through `proxy`, whose streams end at a cut.
 
 use std::io;
@@ -26,6 +26,12 @@ impl<S> Wire<S> {
     /// Wraps `stream`.
     pub fn new(stream: S) -> Wire<S> {
         Wire { stream, piece: Box::new([0; PIECE]) }
+    }
+
+    /// The stream; nothing that was read from it is left here.
+    #[must_use]
+    pub fn into_stream(self) -> S {
+        self.stream
     }
 }
 

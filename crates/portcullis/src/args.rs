@@ -10,6 +10,11 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::control_flags::ControlFlags;
+use crate::remote::args::{DenyWish, LookWish, UndenyWish};
+use crate::revocation_flags::RevocationFlags;
+use crate::revocations::args::RevocationsCommand;
+
 /// What the command line asks for.
 pub(crate) enum Asked {
     /// To do this.
@@ -29,7 +34,8 @@ pub(crate) enum Asked {
                   request, and cuts live streams the moment trust ends.",
     after_help = "Every flag has a twin in the environment: --client-ca is PORTCULLIS_CLIENT_CA. A repeatable one takes \
                   one value a line there; a flag on the command line replaces its twin; an empty twin counts as absent. \
-                  Exit codes: 0 as asked, 64 something wrong at start, 1 a failure while running.",
+                  Exit codes: 0 as asked, 64 something wrong at start, 1 a failure while running or the answer is no, 69 a sidecar \
+                  cannot be reached, 77 it does not allow it.",
     disable_help_subcommand = true,
     max_term_width = 110
 )]
@@ -55,6 +61,19 @@ pub(crate) enum Command {
     Certs(CertsWish),
     /// Show with real clients what happens when trust ends mid-stream
     Demo(DemoWish),
+    /// Make, change, sign and read revocation lists
+    Revocations {
+        #[command(subcommand)]
+        command: RevocationsCommand,
+    },
+    /// Deny somebody on a running sidecar, at once and for a stated time
+    Deny(Box<DenyWish>),
+    /// Take a denial back
+    Undeny(UndenyWish),
+    /// Show the denials of a running sidecar
+    Denials(LookWish),
+    /// Show what a running sidecar knows about revocations
+    State(LookWish),
 }
 
 /// The flags of `run` and `check`.
@@ -96,6 +115,8 @@ pub(crate) struct Flags {
     /// Check no revocations; the only way to run without --revocations
     #[arg(long, env = "PORTCULLIS_NO_REVOCATIONS", value_parser = switch, hide_env_values = true)]
     pub(crate) no_revocations: bool,
+    #[command(flatten)]
+    pub(crate) revocation: RevocationFlags,
     /// Knowledge about revocations older than this denies [default: only its own expiry]
     #[arg(long, env = "PORTCULLIS_SNAPSHOT_MAX_AGE", value_name = "DUR", hide_env_values = true)]
     pub(crate) snapshot_max_age: Option<String>,
@@ -114,6 +135,8 @@ pub(crate) struct Flags {
     /// Plaintext address of /metrics, /livez and /readyz; it changes nothing [default: 127.0.0.1:9464]
     #[arg(long, env = "PORTCULLIS_OBSERVE", value_name = "ADDR", hide_env_values = true)]
     pub(crate) observe: Option<String>,
+    #[command(flatten)]
+    pub(crate) control: ControlFlags,
     /// How log lines on standard output look [default: text at a terminal, else json]
     #[arg(long, env = "PORTCULLIS_LOG_FORMAT", value_name = "text|json", hide_env_values = true)]
     pub(crate) log_format: Option<String>,
@@ -191,6 +214,8 @@ impl Flags {
     /// is needed. A blank value on the command line stays, and is refused.
     fn forget_blank_twins(&mut self) {
         let from_environment = std::mem::take(&mut self.from_environment);
+        self.revocation.forget_blank_twins(&from_environment);
+        self.control.forget_blank_twins(&from_environment);
         for (id, values) in [
             ("inbound", &mut self.inbound),
             ("client_ca", &mut self.client_ca),
@@ -229,7 +254,8 @@ fn told(error: &clap::Error) -> Asked {
         return Asked::Text(error.render().to_string());
     }
     if [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand].contains(&kind) {
-        return Asked::Wrong("say what to do: run, check, certs or demo; --help tells more".to_owned());
+        let sentence = "say what to do, like run, check, deny or revocations push; --help lists everything";
+        return Asked::Wrong(sentence.to_owned());
     }
     Asked::Wrong(one_sentence(&error.render().to_string()))
 }

@@ -12,12 +12,24 @@ use crate::{Failure, inbound, print, run};
 
 /// Checks and reports.
 pub(crate) fn check(flags: &Flags, as_json: bool) -> Result<(), Failure> {
-    let settings = resolve(flags)?;
+    let settings = resolve(flags)?.with_keys()?;
     let now = proxy::Clock::real().now();
-    let loaded = sources::load(&settings.paths, now).map_err(|failure| Failure::AtStart(failure.0))?;
+    let mut loaded = sources::load(&settings.paths, now).map_err(|failure| Failure::AtStart(failure.0))?;
     let allow = match &settings.policy.allow {
         Allow::Anybody => json!("any"),
         Allow::Only(patterns) => patterns.iter().map(run::pattern).collect(),
+    };
+    let operators = match &settings.control {
+        None => Value::Null,
+        Some(control) => {
+            let (anchors, warnings) = control.anchors(now)?.unzip();
+            loaded.warnings.extend(warnings.into_iter().flatten().chain(control.warning()));
+            json!({
+                "address": control.address.to_string(),
+                "anchors": anchors.map(|read| self::anchors(&read.bundle())),
+                "allow": control.granted(),
+            })
+        }
     };
     let report = json!({
         "ok": true,
@@ -28,6 +40,7 @@ pub(crate) fn check(flags: &Flags, as_json: bool) -> Result<(), Failure> {
         "anchors": anchors(&loaded.bundle),
         "revocations": revocations(&loaded.knowledge),
         "allow": allow,
+        "control": operators,
         "warnings": loaded.warnings,
     });
     print::out(&if as_json { format!("{report}\n") } else { text(&report, now) });
@@ -80,8 +93,10 @@ fn lists(snapshot: &Snapshot) -> Value {
     let one = |list: &std::sync::Arc<trust::List>| {
         json!({
             "list": &*list.name,
+            "mode": if list.mode == trust::Mode::Observe { "observe" } else { "enforce" },
             "sequence": list.sequence,
             "entries": list.selectors.len(),
+            "observed_entries": list.observed.len(),
             "issued_at": rfc3339(list.issued_at),
             "expires_at": rfc3339(list.expires_at),
             "expires_at_seconds": list.expires_at.as_seconds(),
@@ -95,7 +110,7 @@ fn crls(snapshot: &Snapshot) -> Value {
         json!({
             "issuer_key": crl.issuer_key.to_string(),
             "number": crl.number.iter().map(|octet| format!("{octet:02x}")).collect::<String>(),
-            "entries": crl.serials.len(),
+            "entries": crl.entries(),
             "this_update": rfc3339(crl.this_update),
             "next_update": rfc3339(crl.next_update),
             "next_update_seconds": crl.next_update.as_seconds(),
@@ -133,8 +148,12 @@ fn text(report: &Value, now: Time) -> String {
     }
     for list in items(&revocations["lists"]) {
         let (name, expiry) = (plain(&list["list"]), until(list, "expires_at"));
-        lines
-            .push(format!("list         {name}, sequence {}, {} entries, {expiry}", list["sequence"], list["entries"]));
+        let observed = match list["observed_entries"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(count) => format!(", {count} that only observe"),
+        };
+        let (sequence, entries) = (&list["sequence"], &list["entries"]);
+        lines.push(format!("list         {name}, sequence {sequence}, {entries} entries{observed}, {expiry}"));
     }
     for crl in items(&revocations["crls"]) {
         let (issuer, expiry) = (plain(&crl["issuer_key"]), until(crl, "next_update"));
@@ -145,6 +164,16 @@ fn text(report: &Value, now: Time) -> String {
     }
     for pattern in items(&report["allow"]) {
         lines.push(format!("allow        {}", plain(pattern)));
+    }
+    let control = &report["control"];
+    if !control.is_null() {
+        lines.push(format!("control      {}", plain(&control["address"])));
+    }
+    for anchor in items(&control["anchors"]) {
+        lines.push(format!("operators    by {}, {}", plain(&anchor["subject"]), until(anchor, "not_after")));
+    }
+    for grant in items(&control["allow"]) {
+        lines.push(format!("operators    {}", plain(grant)));
     }
     for warning in items(&report["warnings"]) {
         lines.push(format!("warning      {}", plain(warning)));

@@ -26,10 +26,26 @@ pub(crate) fn parse(text: &str) -> Result<Inbound, String> {
             return Err("the option protocol stands twice; write it once".to_owned());
         }
     }
-    if app == AppAddress::Socket(listen) {
+    if comes_back(listen, &app) {
         return Err("LISTEN and APP are the same address; the app needs one of its own".to_owned());
     }
     Ok(Inbound { listen, app, protocol: protocol.unwrap_or(Protocol::Auto) })
+}
+
+/// Whether what is sent to the app would arrive at `listen`.
+fn comes_back(listen: SocketAddr, app: &AppAddress) -> bool {
+    let own = listen.ip();
+    match app {
+        AppAddress::Socket(app) => {
+            let all = own.is_unspecified() && own.is_ipv4() == app.is_ipv4();
+            listen.port() == app.port() && (app.ip() == own || (all && app.ip().is_loopback()))
+        }
+        AppAddress::Name(host, port) => {
+            let here = own.is_unspecified() || own.is_loopback();
+            listen.port() == *port && here && host.eq_ignore_ascii_case("localhost")
+        }
+        AppAddress::Unix(_) => false,
+    }
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
@@ -142,9 +158,18 @@ mod tests {
             ("0.0.0.0:8443=app:80,protocol=h3", "auto, http1 or h2c"),
             ("0.0.0.0:8443=app:80,protocol=h2c,protocol=h2c", "once"),
             ("127.0.0.1:80=127.0.0.1:80", "one of its own"),
+            ("0.0.0.0:80=127.0.0.1:80", "one of its own"),
+            ("[::]:80=[::1]:80", "one of its own"),
+            ("127.0.0.1:80=localhost:80", "one of its own"),
+            ("[::]:80=LOCALHOST:80", "one of its own"),
         ] {
             let error = parse(bad).map(|_| ()).unwrap_err();
             assert!(error.contains(remedy), "{bad}: {error}");
+        }
+        for good in
+            ["0.0.0.0:80=127.0.0.1:81", "0.0.0.0:80=[::1]:80", "10.0.0.1:80=127.0.0.1:80", "10.0.0.1:80=localhost:80"]
+        {
+            assert!(parse(good).is_ok(), "{good}");
         }
         assert!(parse(&format!("0.0.0.0:1=unix:/{}", "a".repeat(107))).is_err());
     }

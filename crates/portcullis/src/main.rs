@@ -4,19 +4,26 @@
 //! exit code. It must never decide anything about trust.
 //!
 //! Exit codes: 0 all went as asked; 64 something was wrong at start, in a flag or in a file it names; 1 a failure
-//! while running.
+//! while running, or the answer is no; 69 a sidecar cannot be reached; 77 it does not allow what was asked.
 
 mod args;
 mod certs;
 mod check;
+mod control_flags;
 mod demo;
+mod denials;
 mod duration;
 mod inbound;
 mod log;
 mod moment;
+mod operators;
 mod print;
+mod remote;
 mod resolve;
+mod revocation_flags;
+mod revocations;
 mod run;
+mod state;
 
 use std::process::ExitCode;
 
@@ -24,6 +31,10 @@ use args::{Asked, Command};
 
 /// sysexits.h EX_USAGE: wrong at start. Init systems and operators can tell it from a crash.
 const WRONG_AT_START: u8 = 64;
+/// sysexits.h EX_UNAVAILABLE: worth another try.
+const UNREACHABLE: u8 = 69;
+/// sysexits.h EX_NOPERM: another try changes nothing.
+const NOT_ALLOWED: u8 = 77;
 
 /// Why a subcommand did not end well; each one sentence.
 #[derive(Debug)]
@@ -32,6 +43,12 @@ pub(crate) enum Failure {
     AtStart(String),
     /// Something broke later.
     WhileRunning(String),
+    /// A sidecar that was to be asked does not answer.
+    Unreachable(String),
+    /// It answers, and does not allow it.
+    NotAllowed(String),
+    /// The answer is no, and was told: only the exit code is left to say.
+    Told(u8),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +70,15 @@ fn main() -> ExitCode {
             print::error(&sentence);
             ExitCode::FAILURE
         }
+        Err(Failure::Unreachable(sentence)) => {
+            print::error(&sentence);
+            ExitCode::from(UNREACHABLE)
+        }
+        Err(Failure::NotAllowed(sentence)) => {
+            print::error(&sentence);
+            ExitCode::from(NOT_ALLOWED)
+        }
+        Err(Failure::Told(code)) => ExitCode::from(code),
     }
 }
 
@@ -62,5 +88,10 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Check { flags, json } => check::check(&flags, json),
         Command::Certs(wish) => certs::certs(&wish),
         Command::Demo(wish) => demo::demo(&wish),
+        Command::Revocations { command } => revocations::revocations(&command),
+        Command::Deny(wish) => denials::deny(&wish),
+        Command::Undeny(wish) => denials::undeny(&wish),
+        Command::Denials(wish) => denials::denials(&wish),
+        Command::State(wish) => state::state(&wish),
     }
 }

@@ -15,6 +15,8 @@ use tracing::level_filters::LevelFilter;
 use trust::{Allow, CrlCoverage, IdentityError, IdentityPattern, Policy, Speaks};
 
 use crate::args::Flags;
+use crate::control_flags::ControlSettings;
+use crate::revocation_flags::KeyPaths;
 use crate::{Failure, duration, inbound};
 
 /// IANA and Prometheus know no registered port for us; 9464 is the one OpenTelemetry's exporter made usual.
@@ -37,14 +39,28 @@ pub(crate) struct Settings {
     pub(crate) traffic: Config,
     /// For the judge.
     pub(crate) policy: Policy,
-    /// For the sources.
+    /// For the sources; without the keys that sign lists.
     pub(crate) paths: Paths,
+    /// Those keys, still to be read.
+    pub(crate) revocation_keys: KeyPaths,
     /// Where metrics and probes are served.
     pub(crate) observe: SocketAddr,
+    /// Where operators come in, if anywhere.
+    pub(crate) control: Option<ControlSettings>,
     /// `None`: text at a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
     /// The least important lines that are written.
     pub(crate) log_level: LevelFilter,
+}
+
+impl Settings {
+    /// With the keys that sign lists: read once, before anything is loaded.
+    pub(crate) fn with_keys(mut self) -> Result<Settings, Failure> {
+        let KeyPaths { files, threshold } = &self.revocation_keys;
+        self.paths.requirements.keys =
+            sources::read_keys(files, *threshold).map_err(|failure| Failure::AtStart(failure.0))?;
+        Ok(self)
+    }
 }
 
 /// Reads and cross-checks all flags.
@@ -54,7 +70,8 @@ pub(crate) fn resolve(flags: &Flags) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-struct Reader<'a>(&'a Flags);
+/// Reads flags one by one; those about revocation knowledge in `revocation_flags.rs`.
+pub(crate) struct Reader<'a>(pub(crate) &'a Flags);
 
 impl Reader<'_> {
     fn settings(&self) -> Result<Settings, String> {
@@ -67,17 +84,23 @@ impl Reader<'_> {
                 client_cas: self.client_cas()?,
                 revocations: self.revocations()?,
                 no_revocations: flags.no_revocations,
+                state_dir: self.state_dir()?,
+                requirements: self.requirements()?,
+                max_cut_fraction: self.max_cut_fraction()?,
+                max_denial_ttl: self.max_denial_ttl()?,
             },
+            revocation_keys: self.key_paths()?,
             policy: self.policy()?,
             traffic: Config { inbounds, workers: self.workers()?, limits: Limits::default() },
             observe,
+            control: self.control()?,
             log_format: self.log_format()?,
             log_level: self.log_level()?,
         })
     }
 
     /// The flag's name, or its twin's if the value came from the environment.
-    fn name(&self, id: &str) -> String {
+    pub(crate) fn name(&self, id: &str) -> String {
         if self.0.from_environment.contains(id) {
             return format!("PORTCULLIS_{}", id.to_ascii_uppercase());
         }
@@ -132,7 +155,7 @@ impl Reader<'_> {
         }
     }
 
-    fn path(&self, id: &str, text: &str) -> Result<PathBuf, String> {
+    pub(crate) fn path(&self, id: &str, text: &str) -> Result<PathBuf, String> {
         if text.is_empty() {
             return Err(format!("{} is empty; write a path", self.name(id)));
         }
@@ -152,7 +175,7 @@ impl Reader<'_> {
                 // The strict reading of a whole ID is the only one that `trust` offers for a domain; a path like
                 // `./a` would pass there for a domain and the beginning of an ID.
                 let read = match domain.contains('/') {
-                    true => Err(IdentityError("a trust domain has no '/'")),
+                    true => Err(IdentityError::new("a trust domain has no '/'")),
                     false => IdentityPattern::parse_spiffe(&format!("spiffe://{domain}/*")),
                 };
                 read.map_err(|why| {
@@ -199,7 +222,7 @@ impl Reader<'_> {
                     ));
                 }
             },
-            stale: trust::Stale::Deny,
+            stale: self.stale()?,
             snapshot_max_age: self.span("snapshot_max_age", flags.snapshot_max_age.as_ref())?,
             max_session_age: self.span("max_session_age", flags.max_session_age.as_ref())?,
             max_certificate_age: self.span("max_certificate_age", flags.max_certificate_age.as_ref())?,
@@ -226,7 +249,7 @@ impl Reader<'_> {
         }
     }
 
-    fn span(&self, id: &str, text: Option<&String>) -> Result<Option<Duration>, String> {
+    pub(crate) fn span(&self, id: &str, text: Option<&String>) -> Result<Option<Duration>, String> {
         let read = |text: &String| duration::parse(text).map_err(|why| format!("{} {text:?}: {why}", self.name(id)));
         text.map(read).transpose()
     }

@@ -3,11 +3,13 @@
 //! Called by `main.rs`. The main thread carries the endpoint, the signals and the watchdog; sessions live on the
 //! workers' threads of `proxy`. It must never touch a session.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{Endpoint, Watched};
+use control::{ControlAddress, Endpoint, Watched};
 use proxy::{Clock, Live, Metrics, Running};
+use sources::Watching;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
@@ -15,7 +17,9 @@ use trust::{Allow, CrlCoverage, IdentityPattern, Speaks};
 
 use crate::args::Flags;
 use crate::log::Log;
+use crate::operators::Operators;
 use crate::resolve::{Settings, resolve};
+use crate::revocation_flags::stale_written;
 use crate::{Failure, duration, inbound, log};
 
 /// Issuers of CRLs that wait to be looked at; each costs one signature check, and there are few in any PKI.
@@ -28,7 +32,7 @@ const STUCK_LOOKS: u32 = 30;
 
 /// Runs the proxy.
 pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
-    let settings = resolve(flags)?;
+    let settings = resolve(flags)?.with_keys()?;
     let log = log::start(settings.log_format, settings.log_level).map_err(Failure::AtStart)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -43,33 +47,47 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let described = Described::of(&settings);
-    let Settings { traffic, policy, paths, observe, .. } = settings;
+    let Settings { traffic, policy, paths, observe, control, .. } = settings;
     let signals = Signals::listen().map_err(Failure::AtStart)?;
     let clock = Clock::real();
     let loaded = sources::load(&paths, clock.now()).map_err(|failure| Failure::AtStart(failure.0))?;
+    let operators = Operators::prepare(control, clock.now()).await?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))
         .map_err(|error| Failure::AtStart(format!("the metrics cannot be made ({error})")))?;
     let metrics = Arc::new(metrics);
     let (introductions, receiver) = mpsc::channel(INTRODUCTIONS);
     let state = (loaded.bundle, loaded.knowledge, Arc::new(policy));
     let live = Live::new(state, loaded.credential, introductions, clock);
+    // Before the traffic starts: denials that outlived a restart are in force from the first session on.
+    let watching = sources::watch(paths, loaded.library, (Arc::clone(&live), receiver), Arc::clone(&metrics))
+        .map_err(|failure| Failure::AtStart(failure.0))?;
     // Bound before the traffic starts: whoever asks `/readyz` early waits instead of being refused.
     let endpoint = Endpoint::bind(observe).await.map_err(Failure::AtStart)?;
     let running = proxy::start(traffic, Arc::clone(&live), Arc::clone(&metrics))
         .map_err(|failure| Failure::AtStart(failure.0))?;
-    described.log(running.addresses(), endpoint.address());
-    for warning in &loaded.warnings {
+    described.log(running.addresses(), endpoint.address(), operators.as_ref().map(Operators::address));
+    for warning in loaded.warnings.iter().chain(operators.iter().flat_map(Operators::warnings)) {
         tracing::warn!(event = "load_warning", "{warning}");
     }
-    let watching = sources::watch(paths, loaded.library, Arc::clone(&live), receiver, Arc::clone(&metrics));
-    let _watching = watching.map_err(|failure| Failure::AtStart(failure.0))?;
-    tokio::spawn(endpoint.serve(Watched::new(live, Arc::clone(&metrics), Arc::clone(&running))));
-    let ended = until_the_end(signals, &running, || metrics.log_lines_dropped(log.dropped_lines())).await;
+    let control = operators.map(|operators| tokio::spawn(operators.serve(watching.desk(), Arc::clone(&live))));
+    let watched = Watched::new(live, Arc::clone(&metrics), Arc::clone(&running), watching.desk());
+    tokio::spawn(endpoint.serve(watched));
+    let ended = until_the_end(signals, (&running, &watching), || metrics.log_lines_dropped(log.dropped_lines())).await;
     metrics.log_lines_dropped(log.dropped_lines());
+    if let Some(control) = control {
+        // Its socket file goes with it.
+        control.abort();
+        let _ = control.await;
+    }
+    drop(watching);
     ended
 }
 
-async fn until_the_end(mut signals: Signals, running: &Running, count_dropped_lines: impl Fn()) -> Result<(), Failure> {
+async fn until_the_end(
+    mut signals: Signals,
+    (running, watching): (&Running, &Watching),
+    count_dropped_lines: impl Fn(),
+) -> Result<(), Failure> {
     let mut looks = tokio::time::interval(LOOK);
     let mut stuck = 0;
     let name = loop {
@@ -78,6 +96,7 @@ async fn until_the_end(mut signals: Signals, running: &Running, count_dropped_li
             _ = looks.tick() => {
                 count_dropped_lines();
                 stuck = watchdog(running, stuck)?;
+                still_watching(watching.has_ended())?;
             }
         }
     };
@@ -105,6 +124,19 @@ fn watchdog(running: &Running, stuck: u32) -> Result<u32, Failure> {
     )))
 }
 
+/// Nobody would be revoked any more by a proxy that goes on without its sources. To exit says so to whoever runs it,
+/// with or without probes, and a new start reads every file again.
+fn still_watching(ended: bool) -> Result<(), Failure> {
+    if !ended {
+        return Ok(());
+    }
+    Err(Failure::WhileRunning(
+        "the thread that watches files has ended by a panic, nothing new would come into force; start again, and report \
+         it with the log"
+            .to_owned(),
+    ))
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -127,12 +159,14 @@ impl Signals {
 /// The effective configuration in words: paths and names, never what a key file holds.
 struct Described {
     inbounds: String,
+    control_allow: Vec<String>,
     workers: usize,
     credential: String,
     client_cas: String,
     allow: String,
     revocations: String,
     crl_coverage: &'static str,
+    knowledge: DescribedKnowledge,
     limits: [String; 4],
     log_level: LevelFilter,
     checks_nothing: bool,
@@ -143,6 +177,7 @@ impl Described {
         let Settings { traffic, policy, paths, log_level, .. } = settings;
         let span = |limit: Option<Duration>| limit.map_or_else(|| "none".to_owned(), duration::written);
         Described {
+            control_allow: settings.control.iter().flat_map(|control| control.granted()).collect(),
             inbounds: joined(traffic.inbounds.iter().map(inbound::written)),
             workers: traffic.workers,
             credential: match &paths.credential {
@@ -161,6 +196,7 @@ impl Described {
             },
             revocations: joined(paths.revocations.iter().map(|path| path.display().to_string())),
             crl_coverage: coverage(policy.crl_coverage),
+            knowledge: DescribedKnowledge::of(settings),
             limits: [
                 span(policy.snapshot_max_age),
                 span(policy.max_session_age),
@@ -172,7 +208,7 @@ impl Described {
         }
     }
 
-    fn log(&self, listening: &[std::net::SocketAddr], observe: std::net::SocketAddr) {
+    fn log(&self, listening: &[SocketAddr], observe: SocketAddr, control: Option<&ControlAddress>) {
         let [snapshot_max_age, max_session_age, max_certificate_age, idle_timeout] = &self.limits;
         tracing::info!(
             event = "start",
@@ -184,12 +220,22 @@ impl Described {
             allow = self.allow,
             revocations = if self.checks_nothing { "not checked" } else { &self.revocations },
             crl_coverage = self.crl_coverage,
+            revocation_key = self.knowledge.keys,
+            revocation_threshold = self.knowledge.threshold,
+            revocation_scope = self.knowledge.scope,
+            revocation_max_bytes = self.knowledge.max_bytes,
+            state_dir = self.knowledge.state_dir,
+            stale = self.knowledge.stale,
+            max_cut_fraction = self.knowledge.max_cut_fraction,
+            max_denial_ttl = self.knowledge.max_denial_ttl,
             snapshot_max_age,
             max_session_age,
             max_certificate_age,
             idle_timeout,
             workers = self.workers,
             observe = %observe,
+            control = control.map_or_else(|| "none".to_owned(), ToString::to_string),
+            control_allow = self.control_allow.join(" "),
             log_level = %self.log_level,
             "started"
         );
@@ -198,6 +244,50 @@ impl Described {
                 event = "revocations_disabled",
                 "--no-revocations: a revoked certificate passes until it expires; give --revocations to check"
             );
+        }
+        if self.knowledge.serves_stale {
+            tracing::warn!(
+                event = "stale_served",
+                "--stale serve: knowledge past its expiry stays in force without end, and whoever was revoked since \
+                 comes in; choose deny or grace=DUR to set it an end"
+            );
+        }
+    }
+}
+
+/// What is said of revocation knowledge.
+struct DescribedKnowledge {
+    keys: String,
+    threshold: Option<usize>,
+    scope: Option<String>,
+    max_bytes: u64,
+    state_dir: String,
+    stale: String,
+    serves_stale: bool,
+    max_cut_fraction: Option<f64>,
+    max_denial_ttl: String,
+}
+
+impl DescribedKnowledge {
+    fn of(settings: &Settings) -> DescribedKnowledge {
+        let Settings { policy, paths, revocation_keys, .. } = settings;
+        let signed = !revocation_keys.files.is_empty();
+        DescribedKnowledge {
+            keys: match signed {
+                true => joined(revocation_keys.files.iter().map(|path| path.display().to_string())),
+                false => "none, lists need no signature".to_owned(),
+            },
+            threshold: signed.then_some(revocation_keys.threshold),
+            scope: paths.requirements.scope.clone(),
+            max_bytes: paths.requirements.max_bytes,
+            state_dir: match &paths.state_dir {
+                Some(path) => path.display().to_string(),
+                None => "none, a restart knows only the files".to_owned(),
+            },
+            stale: stale_written(policy.stale),
+            serves_stale: policy.stale == trust::Stale::Serve,
+            max_cut_fraction: paths.max_cut_fraction,
+            max_denial_ttl: duration::written(paths.max_denial_ttl),
         }
     }
 }
@@ -219,5 +309,17 @@ fn coverage(coverage: CrlCoverage) -> &'static str {
         CrlCoverage::All => "all",
         CrlCoverage::Leaf => "leaf",
         CrlCoverage::None => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_ended_by_itself_ends_the_program_with_a_sentence() {
+        assert!(still_watching(false).is_ok());
+        let ended = still_watching(true);
+        assert!(matches!(&ended, Err(Failure::WhileRunning(why)) if why.contains("start again")), "{ended:?}");
     }
 }

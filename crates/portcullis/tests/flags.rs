@@ -51,6 +51,8 @@ fn a_bad_value_is_one_sentence_that_names_flag_value_and_remedy() {
         ("--client-ca", "--client-ca", "td=", "write a path"),
         ("--allow", "--allow", "spiffe://td/a", "uri:spiffe://"),
         ("--allow", "--allow", "dns:*.example", "without '*'"),
+        ("--allow", "--allow", "subject:Jürgen", "like CN=a,O=b"),
+        ("--allow", "--allow", "subject:cn=Jürgen, O=b", r"write subject:CN=J\C3\BCrgen,O=b"),
         ("", "--crl-coverage", "some", "all, leaf or none"),
         ("", "--snapshot-max-age", "10", "10s"),
         ("", "--max-session-age", "1x", "10s"),

@@ -4,17 +4,19 @@
 //! is on this host: a connection costs little, so one that is in doubt is dropped.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::body::ClientBody;
@@ -22,18 +24,54 @@ use crate::clock::monotonic;
 use crate::config::{AppAddress, Inbound, Limits, Protocol};
 use crate::fault::Fault;
 
+/// What the app may have in flight to us on all streams of one HTTP/2 connection: the most there is. Each stream has
+/// a window of its own; a smaller one for all would let one client that does not read stop everybody's answers.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// How long a connection that was given back may need to be ready again. hyper's task for it has one turn to take,
+/// unless the app does not read what it was sent; then nobody else is to wait for that.
+const SETTLE: Duration = Duration::from_millis(10);
+
 /// One app as one worker sees it.
 pub(crate) struct App {
     address: AppAddress,
     pub(crate) protocol: Protocol,
     pub(crate) limits: Limits,
     idle: RefCell<Vec<Idle>>,
-    http2: RefCell<Option<h2::client::SendRequest<Bytes>>>,
+    lines: RefCell<Vec<Line>>,
 }
 
 struct Idle {
     sender: SendRequest<ClientBody>,
     since: Instant,
+}
+
+/// An HTTP/2 connection, which many requests share.
+struct Line {
+    sender: h2::client::SendRequest<Bytes>,
+    /// Held once more by each stream on it.
+    streams: Rc<()>,
+}
+
+impl Line {
+    fn streams(&self) -> usize {
+        Rc::strong_count(&self.streams).saturating_sub(1)
+    }
+}
+
+/// A place for one stream on an HTTP/2 connection, held until the response's end.
+pub(crate) struct Seat {
+    pub(crate) sender: h2::client::SendRequest<Bytes>,
+    _stream: Rc<()>,
+    upload: Option<oneshot::Sender<()>>,
+}
+
+impl Seat {
+    /// Returns when nobody waits for the response any more: the request's body need not go on.
+    pub(crate) fn given_up(&mut self) -> oneshot::Receiver<()> {
+        let (held, given_up) = oneshot::channel();
+        self.upload = Some(held);
+        given_up
+    }
 }
 
 /// A connection lent to one request.
@@ -62,14 +100,14 @@ impl App {
             protocol: inbound.protocol,
             limits: limits.clone(),
             idle: RefCell::default(),
-            http2: RefCell::default(),
+            lines: RefCell::default(),
         })
     }
 
     /// A connection that is ready for a request: the one used last, or a new one.
     pub(crate) async fn lend(self: &Rc<App>, only_new: bool) -> Result<Lease, Fault> {
         while !only_new && let Some(mut sender) = self.take_idle() {
-            if sender.is_ready() || sender.ready().await.is_ok() {
+            if sender.is_ready() || matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(()))) {
                 return Ok(Lease { app: self.clone(), sender, reused: true });
             }
         }
@@ -96,25 +134,36 @@ impl App {
     pub(crate) fn tidy(&self) {
         let limit = self.limits.app_idle;
         self.idle.borrow_mut().retain(|idle| idle.since.elapsed() < limit && !idle.sender.is_closed());
+        let mut first = true;
+        // One HTTP/2 connection is kept whether used or not; others were made for streams that it had no room for.
+        self.lines.borrow_mut().retain(|line| std::mem::take(&mut first) || line.streams() > 0);
     }
 
-    /// A handle for one more stream on the HTTP/2 connection to the app.
-    pub(crate) async fn http2(&self) -> Result<h2::client::SendRequest<Bytes>, Fault> {
-        let known = self.http2.borrow().clone();
-        if let Some(sender) = known
-            && let Ok(ready) = timeout(self.limits.app_connect, sender.ready()).await.map_err(|_| Fault::TimedOut)?
-        {
-            return Ok(ready);
+    /// A place for one more stream: on an HTTP/2 connection that has one, or on a new connection.
+    pub(crate) async fn http2(&self) -> Result<Seat, Fault> {
+        if let Some(seat) = poll_fn(|context| Poll::Ready(self.take_seat(context))).await {
+            return Ok(seat);
         }
         let socket = self.connect().await?;
-        let (sender, connection) = h2::client::handshake(socket).await.map_err(|_| Fault::Broken)?;
+        let mut builder = h2::client::Builder::new();
+        builder.initial_connection_window_size(CONNECTION_WINDOW).enable_push(false);
+        let (sender, connection) = builder.handshake(socket).await.map_err(|_| Fault::Broken)?;
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
-        let ready = timeout(self.limits.app_connect, sender.ready()).await.map_err(|_| Fault::TimedOut)?;
-        let ready = ready.map_err(|_| Fault::Broken)?;
-        self.http2.replace(Some(ready.clone()));
-        Ok(ready)
+        let line = Line { sender, streams: Rc::default() };
+        let seat = Seat { sender: line.sender.clone(), _stream: line.streams.clone(), upload: None };
+        self.lines.borrow_mut().push(line);
+        Ok(seat)
+    }
+
+    /// h2 would queue a stream beyond what the app takes at once until another one of that connection ends, which may
+    /// be somebody's stream without end.
+    fn take_seat(&self, context: &mut Context<'_>) -> Option<Seat> {
+        let mut lines = self.lines.borrow_mut();
+        lines.retain_mut(|line| !matches!(line.sender.poll_ready(context), Poll::Ready(Err(_))));
+        let free = lines.iter().find(|line| line.streams() < line.sender.current_max_send_streams())?;
+        Some(Seat { sender: free.sender.clone(), _stream: free.streams.clone(), upload: None })
     }
 
     async fn connect(&self) -> Result<AppSocket, Fault> {

@@ -1,7 +1,8 @@
-//! What auditors read: one line for each session opened, denied, cut and closed.
+//! What auditors read: one line for each session opened, denied, cut and closed, and for each that an entry which only
+//! observes would deny.
 //!
-//! Called by `worker.rs` and `request.rs`. Writing is the subscriber's: bounded, and on a thread of its own. No
-//! key material, no headers, no bodies.
+//! Called by `worker.rs`, `request.rs` and `observe.rs`. Writing is the subscriber's: bounded, and on a thread of its
+//! own. No key material, no headers, no bodies.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -16,22 +17,24 @@ use crate::connection::Connection;
 use crate::handshake::Refusal;
 use crate::live::Live;
 
-fn serial(chain: &Chain) -> String {
+pub(crate) fn serial(chain: &Chain) -> String {
     chain.leaf.serial.iter().fold(String::new(), |mut text, octet| {
         let _ = write!(text, "{octet:02x}");
         text
     })
 }
 
-fn standing(live: &Live) -> (u64, u64) {
+/// Under what a line was written: epoch, sequence, and only while it is so that what is in force is stale.
+fn standing(live: &Live) -> (u64, u64, Option<bool>) {
+    let stale = live.is_stale().then_some(true);
     let published = live.current();
-    (published.state.epoch, published.state.snapshot().map_or(0, |snapshot| snapshot.sequence()))
+    (published.state.epoch, published.state.snapshot().map_or(0, |snapshot| snapshot.sequence()), stale)
 }
 
 macro_rules! session_line {
     ($level:ident, $event:literal, $connection:expr, $live:expr $(, $field:ident = $value:expr)*) => {{
         let session = $connection.session();
-        let (epoch, sequence) = standing($live);
+        let (epoch, sequence, stale) = standing($live);
         $level!(
             target: "portcullis",
             event = $event,
@@ -42,6 +45,7 @@ macro_rules! session_line {
             peer = %$connection.peer,
             epoch,
             sequence,
+            stale,
             $($field = $value,)*
         );
     }};
@@ -57,6 +61,11 @@ pub(crate) fn denied(connection: &Connection, denial: &Denial, live: &Live) {
 
 pub(crate) fn cut(connection: &Connection, denial: &Denial, live: &Live) {
     session_line!(warn, "session_cut", connection, live, reason = denial.label(), detail = denial.to_string());
+}
+
+/// An entry that only observes would deny it.
+pub(crate) fn would_deny(connection: &Connection, denial: &Denial, live: &Live) {
+    session_line!(warn, "would_deny", connection, live, reason = denial.label(), detail = denial.to_string());
 }
 
 pub(crate) fn closed(connection: &Connection, reason: &str, live: &Live) {
@@ -104,7 +113,7 @@ impl Ration {
     /// A handshake failed.
     pub(crate) fn refused(&self, peer: SocketAddr, refusal: &Refusal, live: &Live) {
         let Some(suppressed) = self.take() else { return };
-        let (epoch, sequence) = standing(live);
+        let (epoch, sequence, stale) = standing(live);
         let (reason, detail) = (refusal.label(), refusal.to_string());
         if let Refusal::Denial(_, chain) = refusal {
             warn!(
@@ -113,10 +122,14 @@ impl Ration {
                 identity = chain.identity.typed(),
                 serial = serial(chain),
                 issuer_key = %chain.leaf.issuer_key,
-                peer = %peer, reason, detail, epoch, sequence, suppressed
+                peer = %peer, reason, detail, epoch, sequence, stale, suppressed
             );
         } else {
-            warn!(target: "portcullis", event = "handshake_failed", peer = %peer, reason, detail, epoch, sequence, suppressed);
+            warn!(
+                target: "portcullis",
+                event = "handshake_failed",
+                peer = %peer, reason, detail, epoch, sequence, stale, suppressed
+            );
         }
     }
 }

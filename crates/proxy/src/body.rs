@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::app::Lease;
+use crate::app::{Lease, Seat};
 use crate::clock::monotonic;
 use crate::connection::Connection;
 use crate::fault::Fault;
@@ -33,6 +33,8 @@ pub(crate) struct OpenRequest {
     progress: Cell<u64>,
     /// The request's body broke off: what the app does then is no fault of its own.
     client_broke: Cell<bool>,
+    /// The request's body has not ended: the app's connection is not free even if the response was read to its end.
+    uploading: Cell<bool>,
 }
 
 impl OpenRequest {
@@ -45,11 +47,17 @@ impl OpenRequest {
             started: monotonic(),
             progress: Cell::new(0),
             client_broke: Cell::new(false),
+            uploading: Cell::new(false),
         })
     }
 
     pub(crate) fn progress(&self) -> u64 {
         self.progress.get()
+    }
+
+    /// The request's body broke off.
+    pub(crate) fn client_broke(&self) -> bool {
+        self.client_broke.get()
     }
 }
 
@@ -87,6 +95,7 @@ impl ClientBody {
 
     /// Ties it to its request.
     pub(crate) fn belongs_to(&mut self, open: Rc<OpenRequest>) {
+        open.uploading.set(true);
         self.open = Some(open);
     }
 
@@ -153,6 +162,14 @@ impl Body for ClientBody {
     }
 }
 
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if let Some(open) = &self.open {
+            open.uploading.set(false);
+        }
+    }
+}
+
 fn with_trailers(frame: Frame<Bytes>, prepare: fn(&mut HeaderMap)) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -167,27 +184,31 @@ fn with_trailers(frame: Frame<Bytes>, prepare: fn(&mut HeaderMap)) -> Frame<Byte
 pub(crate) struct AppBody {
     source: AppSource,
     open: Option<Rc<OpenRequest>>,
+    /// Its end was read: a chunked body does not know it before.
+    ended: bool,
 }
 
 enum AppSource {
     /// From the app by HTTP/1.1, with the connection to give back at its end.
     Http1(Incoming, Option<Lease>),
-    Http2(h2::RecvStream),
+    /// From the app by HTTP/2, with its place on the connection.
+    Http2 { body: h2::RecvStream, _seat: Seat },
     /// Ours: a refusal.
     Notice(Option<Bytes>),
 }
 
 impl AppBody {
     pub(crate) fn http1(body: Incoming, lease: Lease) -> AppBody {
-        AppBody { source: AppSource::Http1(body, Some(lease)), open: None }
+        AppBody { source: AppSource::Http1(body, Some(lease)), open: None, ended: false }
     }
 
-    pub(crate) fn http2(body: h2::RecvStream) -> AppBody {
-        AppBody { source: AppSource::Http2(body), open: None }
+    pub(crate) fn http2(body: h2::RecvStream, seat: Seat) -> AppBody {
+        AppBody { source: AppSource::Http2 { body, _seat: seat }, open: None, ended: false }
     }
 
     pub(crate) fn notice(text: String) -> AppBody {
-        AppBody { source: AppSource::Notice((!text.is_empty()).then(|| Bytes::from(text))), open: None }
+        let text = (!text.is_empty()).then(|| Bytes::from(text));
+        AppBody { source: AppSource::Notice(text), open: None, ended: false }
     }
 
     /// Ties it to its request.
@@ -213,9 +234,10 @@ impl Body for AppBody {
             AppSource::Http1(body, _) => {
                 ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
             }
-            AppSource::Http2(body) => ready!(poll_stream(body, context)),
+            AppSource::Http2 { body, .. } => ready!(poll_stream(body, context)),
             AppSource::Notice(text) => return Poll::Ready(text.take().map(|bytes| Ok(Frame::data(bytes)))),
         };
+        self.ended = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
         if let (Some(Err(_)), Some(open)) = (&frame, &self.open)
             && open.connection.cut_reason().is_none()
         {
@@ -229,7 +251,7 @@ impl Body for AppBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             AppSource::Http1(body, _) => body.is_end_stream(),
-            AppSource::Http2(body) => body.is_end_stream(),
+            AppSource::Http2 { body, .. } => body.is_end_stream(),
             AppSource::Notice(text) => text.is_none(),
         }
     }
@@ -237,8 +259,8 @@ impl Body for AppBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             AppSource::Http1(body, _) => body.size_hint(),
-            AppSource::Http2(body) if body.is_end_stream() => SizeHint::with_exact(0),
-            AppSource::Http2(_) => SizeHint::default(),
+            AppSource::Http2 { body, .. } if body.is_end_stream() => SizeHint::with_exact(0),
+            AppSource::Http2 { .. } => SizeHint::default(),
             AppSource::Notice(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| u64::try_from(text.len()).unwrap_or(0)))
             }
@@ -248,10 +270,12 @@ impl Body for AppBody {
 
 impl Drop for AppBody {
     fn drop(&mut self) {
-        let whole = self.is_end_stream();
+        let whole = self.ended || self.is_end_stream();
+        let uploading = self.open.as_ref().is_some_and(|open| open.uploading.get());
         if let AppSource::Http1(_, lease) = &mut self.source
             && let Some(lease) = lease.take()
             && whole
+            && !uploading
         {
             lease.give_back();
         }

@@ -16,6 +16,8 @@ use crate::clock::monotonic;
 use crate::gate::Gate;
 use crate::headers::IdentityHeaders;
 use crate::live::{Live, Published};
+use crate::observe::Observation;
+use crate::path::over_any_path;
 
 /// Why trust ended, and since when.
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ pub(crate) struct Connection {
     /// response. Sync, because hyper's callback for interim responses is.
     pub(crate) signal: Arc<Notify>,
     pub(crate) opened: Instant,
+    pub(crate) observation: Observation,
     session: RefCell<Rc<Session>>,
     cut: OnceCell<Cut>,
     stopping: Cell<bool>,
@@ -82,6 +85,7 @@ impl Connection {
             gate,
             signal: Arc::new(Notify::new()),
             opened: monotonic(),
+            observation: Observation::default(),
             session: RefCell::new(Rc::new(session)),
             cut: OnceCell::new(),
             stopping: Cell::new(false),
@@ -113,19 +117,11 @@ impl Connection {
     /// another path from its certificates verifies.
     pub(crate) fn review(&self, published: &Published, now: Time) -> Result<Permit, Denial> {
         let state = &published.state;
-        let session = self.session();
-        let denial = match judge(&session, state, now) {
-            Ok(permit) => return Ok(permit),
-            Err(denial) => denial,
-        };
-        if !matches!(denial, Denial::AnchorRemoved | Denial::AnchorOfAnotherTrustDomain) {
-            return Err(denial);
+        let (permit, again) = over_any_path(&self.session(), (state, now), |session| judge(session, state, now))?;
+        if let Some(again) = again {
+            self.identity_headers.replace(None);
+            self.session.replace(Rc::new(again));
         }
-        let Ok(chain) = trust::verify(&session.presented, &state.bundle, now) else { return Err(denial) };
-        let again = session.over(chain);
-        let permit = judge(&again, state, now)?;
-        self.identity_headers.replace(None);
-        self.session.replace(Rc::new(again));
         Ok(permit)
     }
 

@@ -2,8 +2,10 @@
 //!
 //! Called by `request.rs`. It takes a [`Permit`] by value: without one nothing reaches the app, and one serves once.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -11,11 +13,14 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
 use trust::Permit;
 
 use crate::app::App;
 use crate::body::{AppBody, ClientBody, OpenRequest};
+use crate::connection::Connection;
 use crate::fault::Fault;
+use crate::request::Interims;
 
 /// What came of one attempt.
 pub(crate) enum Attempt {
@@ -35,6 +40,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) http2: bool,
     /// Not over a connection that was used before.
     pub(crate) only_new: bool,
+    /// Where interim responses of an HTTP/2 app go; hyper's way for those of an HTTP/1.1 app is in the request.
+    pub(crate) interims: Option<&'a Interims>,
 }
 
 /// Sends `request` to the app and waits for the head of its response.
@@ -83,7 +90,7 @@ async fn unless_too_slow<T>(to: &Destination<'_>, answer: impl Future<Output = T
 }
 
 async fn over_http2(to: &Destination<'_>, request: Request<ClientBody>) -> Result<Response<AppBody>, Fault> {
-    let mut sender = to.app.http2().await?;
+    let mut seat = to.app.http2().await?;
     let (mut head, body) = request.into_parts();
     let authority = head.headers.remove(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut uri = head.uri.into_parts();
@@ -95,24 +102,45 @@ async fn over_http2(to: &Destination<'_>, request: Request<ClientBody>) -> Resul
     head.headers.insert(http::header::TE, http::HeaderValue::from_static("trailers"));
     head.headers.remove(http::header::CONNECTION);
     let whole = body.is_end_stream();
-    let sent = sender.send_request(Request::from_parts(head, ()), whole);
+    let sent = seat.sender.send_request(Request::from_parts(head, ()), whole);
     let (response, stream) = sent.map_err(|_| Fault::Broken)?;
     if !whole {
-        tokio::task::spawn_local(send_up(body, stream, to.open.clone()));
+        tokio::task::spawn_local(send_up(body, stream, (to.open.connection.clone(), seat.given_up())));
     }
-    let response = unless_too_slow(to, response).await?.map_err(|_| Fault::Broken)?;
-    Ok(response.map(AppBody::http2))
+    // A body that broke off resets the stream, and so the response: no fault of the app's.
+    let broken = |_| if to.open.client_broke() { Fault::ClientGone } else { Fault::Broken };
+    let response = unless_too_slow(to, with_interims(to, response)).await?.map_err(broken)?;
+    Ok(response.map(|body| AppBody::http2(body, seat)))
 }
 
-/// Sends a request's body up to the app, until it ends or the session does.
-async fn send_up(mut body: ClientBody, mut stream: h2::SendStream<Bytes>, open: Rc<OpenRequest>) {
-    let connection = open.connection.clone();
-    // The request may end before its body does: it must not be kept open by this task.
-    drop(open);
+/// The final response; interim ones are passed on as they come.
+async fn with_interims(
+    to: &Destination<'_>,
+    mut response: h2::client::ResponseFuture,
+) -> Result<Response<h2::RecvStream>, h2::Error> {
+    poll_fn(|context| {
+        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(context) {
+            if let Some(interims) = to.interims {
+                interims.pass_on(interim.status(), interim.headers());
+            }
+        }
+        Pin::new(&mut response).poll(context)
+    })
+    .await
+}
+
+/// Sends a request's body up to the app, until it ends, the session does or nobody waits for the response any more:
+/// an app that does not read would otherwise hold the task, the stream and the request for ever.
+async fn send_up(
+    mut body: ClientBody,
+    mut stream: h2::SendStream<Bytes>,
+    (connection, given_up): (Rc<Connection>, oneshot::Receiver<()>),
+) {
     let sent = tokio::select! {
         biased;
         _ = connection.until_cut() => false,
         sent = send_frames(&mut body, &mut stream) => sent,
+        _ = given_up => false,
     };
     if !sent {
         stream.send_reset(h2::Reason::CANCEL);
@@ -146,7 +174,7 @@ pub(crate) async fn send_data(stream: &mut h2::SendStream<Bytes>, mut bytes: Byt
     }
     while !bytes.is_empty() {
         stream.reserve_capacity(bytes.len());
-        let Some(Ok(room)) = std::future::poll_fn(|context| stream.poll_capacity(context)).await else {
+        let Some(Ok(room)) = poll_fn(|context| stream.poll_capacity(context)).await else {
             return false;
         };
         let piece = bytes.split_to(room.min(bytes.len()));

@@ -66,6 +66,11 @@ impl Gate {
         !self.blocked.load(Relaxed) && self.drained.load(Relaxed)
     }
 
+    /// Bytes are on their way that the kernel has not taken.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
     /// Application bytes from the client.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Relaxed)

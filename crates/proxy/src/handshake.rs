@@ -1,7 +1,8 @@
 //! The handshake: a socket in; a TLS stream and a verified, judged session out.
 //!
-//! Called by `worker.rs` for each accepted socket. Client certificates are required and never remembered:
-//! rustls would restore a peer's identity from a ticket without asking the verifier, so nothing is resumed.
+//! Called by `worker.rs` for each accepted socket, and by `doorman.rs` for operators. Client certificates are required
+//! and never remembered: rustls would restore a peer's identity from a ticket without asking the verifier, so nothing
+//! is resumed.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -17,11 +18,12 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use trust::{Bundle, Chain, Denial, Flaw, Session, Sha256, TrustState, judge};
 
+use crate::doorman::Rules;
 use crate::live::Live;
 use crate::socket::ClientSocket;
 
@@ -91,6 +93,30 @@ pub(crate) fn warm_up() {
     });
 }
 
+/// The one line that chooses the crypto provider of the traffic.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Shakes hands. The deadline is the caller's. A refused client's socket comes back, for [`let_alert_arrive`].
+pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    verifier: Arc<Verifier>,
+    protocols: &[&str],
+    socket: S,
+) -> Result<(TlsStream<S>, Facts), (Refusal, Option<S>)> {
+    let config = verifier.configuration(protocols).map_err(|error| (Refusal::Tls(error.to_string()), None))?;
+    let accepted = TlsAcceptor::from(Arc::new(config)).accept(socket).into_fallible().await;
+    let (refusal, socket) = match (accepted, verifier.outcome.get()) {
+        (Ok(stream), Some(Ok(facts))) => return Ok((stream, facts.clone())),
+        // A handshake that ends well without the verifier cannot be, and must not pass if it is.
+        (Ok(_), _) => return Err((Refusal::NoCertificate, None)),
+        (Err((_, socket)), Some(Err(refusal))) => (refusal.clone(), socket),
+        (Err((error, socket)), _) => (of_io(&error), socket),
+    };
+    let reachable = !matches!(refusal, Refusal::ClientGone);
+    Err((refusal, reachable.then_some(socket)))
+}
+
 /// The parts of every handshake that stay the same until a publish.
 pub(crate) struct Porter {
     live: Arc<Live>,
@@ -102,37 +128,26 @@ pub(crate) struct Porter {
 
 impl Porter {
     pub(crate) fn new(live: Arc<Live>) -> Porter {
-        // The one line that chooses the crypto provider of the traffic.
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let bundle = live.current().state.bundle.clone();
         let hints = names(&bundle);
-        Porter { live, provider, hints: RefCell::new((bundle, hints)), introduced: RefCell::default() }
+        Porter { live, provider: provider(), hints: RefCell::new((bundle, hints)), introduced: RefCell::default() }
     }
 
     /// Shakes hands. The deadline is the caller's.
     pub(crate) async fn shake_hands(&self, socket: ClientSocket) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
-        let verifier = Arc::new(Verifier {
-            live: self.live.clone(),
-            provider: self.provider.clone(),
-            hints: self.current_hints(),
-            outcome: OnceLock::new(),
-        });
-        let config = self.configuration(verifier.clone()).map_err(|error| Refusal::Tls(error.to_string()))?;
-        let accepted = TlsAcceptor::from(Arc::new(config)).accept(socket).into_fallible().await;
-        let (refusal, socket) = match (accepted, verifier.outcome.get()) {
-            (Ok(stream), Some(Ok(facts))) => {
-                self.introduce(facts);
-                return Ok((stream, facts.clone()));
+        let verifier = Verifier::new(&self.live, &self.provider, self.current_hints(), None);
+        match shake_hands(Arc::new(verifier), &["h2", "http/1.1"], socket).await {
+            Ok((stream, facts)) => {
+                self.introduce(&facts);
+                Ok((stream, facts))
             }
-            // A handshake that ends well without the verifier cannot be, and must not pass if it is.
-            (Ok(_), _) => return Err(Refusal::NoCertificate),
-            (Err((_, socket)), Some(Err(refusal))) => (refusal.clone(), socket),
-            (Err((error, socket)), _) => (of_io(&error), socket),
-        };
-        if !matches!(refusal, Refusal::ClientGone) {
-            tokio::task::spawn_local(let_alert_arrive(socket));
+            Err((refusal, socket)) => {
+                if let Some(socket) = socket {
+                    tokio::task::spawn_local(let_alert_arrive(socket));
+                }
+                Err(refusal)
+            }
         }
-        Err(refusal)
     }
 
     /// Tells `sources` about the intermediates of a verified path, so that a CRL of theirs which comes later speaks
@@ -161,18 +176,6 @@ impl Porter {
         while waits_for_issuer(chain, &self.live.current().state) && changes.changed().await.is_ok() {}
     }
 
-    fn configuration(&self, verifier: Arc<Verifier>) -> Result<ServerConfig, rustls::Error> {
-        let credential = OurCertificate(self.live.credential().key.clone());
-        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(credential));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(config)
-    }
-
     fn current_hints(&self) -> Arc<[DistinguishedName]> {
         let published = self.live.current();
         let mut hints = self.hints.borrow_mut();
@@ -185,7 +188,7 @@ impl Porter {
 
 /// A TLS 1.3 client sends its request before it reads our verdict: closing at once would reset the connection and
 /// take the alert with it.
-async fn let_alert_arrive(mut socket: ClientSocket) {
+pub(crate) async fn let_alert_arrive(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     let wait = async {
         socket.shutdown().await?;
         tokio::io::copy(&mut (&mut socket).take(MAX_IGNORED), &mut tokio::io::sink()).await
@@ -193,7 +196,7 @@ async fn let_alert_arrive(mut socket: ClientSocket) {
     let _ = tokio::time::timeout(ALERT_WAIT, wait).await;
 }
 
-fn names(bundle: &Bundle) -> Arc<[DistinguishedName]> {
+pub(crate) fn names(bundle: &Bundle) -> Arc<[DistinguishedName]> {
     bundle.names().map(|name| DistinguishedName::from(name.to_vec())).collect()
 }
 
@@ -216,10 +219,12 @@ impl ResolvesServerCert for OurCertificate {
 }
 
 /// Verifies and judges the client of one handshake, and keeps what it found.
-struct Verifier {
+pub(crate) struct Verifier {
     live: Arc<Live>,
     provider: Arc<CryptoProvider>,
     hints: Arc<[DistinguishedName]>,
+    /// Whom it is about if not the app's clients.
+    rules: Option<Arc<Rules>>,
     outcome: OnceLock<Result<Facts, Refusal>>,
 }
 
@@ -230,10 +235,32 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
+    pub(crate) fn new(
+        live: &Arc<Live>,
+        provider: &Arc<CryptoProvider>,
+        hints: Arc<[DistinguishedName]>,
+        rules: Option<Arc<Rules>>,
+    ) -> Verifier {
+        Verifier { live: live.clone(), provider: provider.clone(), hints, rules, outcome: OnceLock::new() }
+    }
+
+    fn configuration(self: &Arc<Verifier>, protocols: &[&str]) -> Result<ServerConfig, rustls::Error> {
+        let credential = OurCertificate(self.live.credential().key.clone());
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_client_cert_verifier(self.clone())
+            .with_cert_resolver(Arc::new(credential));
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+
     fn decide(&self, presented: Box<[CertificateDer<'static>]>) -> Result<Facts, Refusal> {
         let now = self.live.now();
         let published = self.live.current();
-        let state = &published.state;
+        let ruled = self.rules.as_ref().map(|rules| rules.over(&published.state));
+        let state = ruled.as_ref().unwrap_or(&published.state);
         let chain = trust::verify(&presented, &state.bundle, now).map_err(Refusal::Flaw)?;
         let session = Session::new(chain, presented, now);
         let denial = judge(&session, state, now).err();
@@ -309,9 +336,11 @@ fn alert(refusal: &Refusal) -> CertificateError {
             CertificateError::NotValidYet
         }
         Refusal::Denial(Denial::StatusUnknown(_), _) => CertificateError::UnknownRevocationStatus,
-        Refusal::Flaw(Flaw::UnknownIssuer | Flaw::AnchorOfAnotherTrustDomain) => CertificateError::UnknownIssuer,
+        // A root of a known name and another key signed nothing that we trust: to its client that is an unknown issuer.
+        Refusal::Flaw(Flaw::UnknownIssuer | Flaw::AnchorOfAnotherTrustDomain | Flaw::BadSignature) => {
+            CertificateError::UnknownIssuer
+        }
         Refusal::Flaw(Flaw::Malformed(_)) => CertificateError::BadEncoding,
-        Refusal::Flaw(Flaw::BadSignature) => CertificateError::BadSignature,
         Refusal::Flaw(Flaw::NotForClients) => CertificateError::InvalidPurpose,
         Refusal::Denial(..)
         | Refusal::Flaw(Flaw::TooLong | Flaw::Identity(_) | Flaw::IssuerNotEntitled | Flaw::Unacceptable)

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use crate::body::{AppBody, ClientBody};
 use crate::connection::{Connection, End};
 use crate::gate::GatedStream;
+use crate::metrics::RequestProtocol;
 use crate::request::{Arrival, answer};
 use crate::worker::{Registration, Worker};
 
@@ -42,8 +44,6 @@ struct Progress {
     responding: Cell<bool>,
     /// The client sent part of a request's head and no more.
     partial: Cell<bool>,
-    /// The last answer was a refusal: the client may still be sending, and must get to read it.
-    refused: Cell<bool>,
 }
 
 impl Service<Request<Incoming>> for Answering {
@@ -67,7 +67,6 @@ impl Service<Request<Incoming>> for Answering {
                 answered
             })
             .await;
-            progress.refused.set(response.body().is_notice());
             progress.responding.set(!response.body().is_notice());
             Ok(response)
         })
@@ -115,6 +114,11 @@ pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
             }
             Pause::Timeout => {
                 connection.end(End::Timeout);
+                if connection.gate.is_blocked() {
+                    // hyper holds the rest of an answer that its client does not read: no clean end may follow.
+                    connection.gate.shut();
+                    return;
+                }
                 return farewell(take(served), &registration, false).await;
             }
             Pause::Park => {
@@ -158,9 +162,14 @@ async fn until_pause(served: &mut Served, registration: &Registration, progress:
                 return Pause::Park;
             }
         }
+        let poll_served = |context: &mut Context<'_>| match connection.cut_reason() {
+            // One more turn of hyper's could pass on megabytes.
+            Some(_) => Poll::Pending,
+            None => served.poll_without_shutdown(context),
+        };
         tokio::select! {
             biased;
-            done = poll_fn(|context| served.poll_without_shutdown(context)) => return Pause::Done(done),
+            done = poll_fn(poll_served) => return Pause::Done(done),
             () = signal => {}
         }
     }
@@ -172,7 +181,12 @@ fn take(served: Served) -> GatedStream {
 
 /// hyper is done: the client closed, an answer said `Connection: close`, or something broke.
 async fn finish(served: Served, result: hyper::Result<()>, registration: &Registration, progress: &Progress) {
-    let broken = result.is_err() && progress.responding.get();
+    // hyper answered a head that it could not read by 400, 414 or 431, behind whatever was answered before.
+    let unreadable = result.as_ref().is_err_and(hyper::Error::is_parse);
+    let broken = result.is_err() && progress.responding.get() && !unreadable;
+    if unreadable && registration.connection.cut_reason().is_none() {
+        registration.worker.metrics.refused(RequestProtocol::Http1, "bad_request");
+    }
     if result.is_err() {
         registration.connection.end(End::Error);
     }
@@ -182,7 +196,8 @@ async fn finish(served: Served, result: hyper::Result<()>, registration: &Regist
         registration.connection.gate.shut();
         return;
     }
-    farewell(stream, registration, progress.refused.get()).await;
+    // The client may still be sending what nobody will read.
+    farewell(stream, registration, true).await;
 }
 
 /// Trust ended.

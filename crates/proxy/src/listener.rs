@@ -44,10 +44,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Runs `body` on a runtime of its own on a thread of its own; fails if either cannot be had.
-fn on_thread<F>(name: String, body: impl FnOnce() -> F + Send + 'static) -> Result<(), StartFailure>
-where
-    F: Future<Output = ()>,
-{
+/// What `body` comes to is dropped after the runtime with all its tasks.
+fn on_thread<F: Future>(name: String, body: impl FnOnce() -> F + Send + 'static) -> Result<(), StartFailure> {
     let (started, start) = std::sync::mpsc::sync_channel::<io::Result<()>>(1);
     let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
         let runtime: io::Result<LocalRuntime> =
@@ -55,7 +53,9 @@ where
         match runtime {
             Ok(runtime) => {
                 let _ = started.send(Ok(()));
-                runtime.block_on(body());
+                let last = runtime.block_on(body());
+                drop(runtime);
+                drop(last);
             }
             Err(error) => {
                 let _ = started.send(Err(error));
@@ -82,10 +82,12 @@ pub(crate) fn start_worker(
 ) -> Result<Desk, StartFailure> {
     let vitals = Arc::new(Vitals::default());
     let (arrivals, received) = mpsc::unbounded_channel();
+    // Opened here, so that whoever asks once the traffic has started reaches every worker.
+    let mailbox = live.mailbox();
     let (config, live, metrics, shared) = (config.clone(), live.clone(), metrics.clone(), vitals.clone());
     on_thread(format!("worker-{number}"), move || async move {
-        Worker::new(&config, live, metrics, shared).run(received).await;
-        drop(gone);
+        Worker::new(&config, live, metrics, shared).run(received, mailbox).await;
+        gone
     })?;
     Ok(Desk { arrivals, vitals })
 }
@@ -134,6 +136,8 @@ async fn accept_for_ever(
             Ok((socket, peer)) => {
                 let freest = desks.iter().min_by_key(|desk| desk.vitals.sessions.load(Ordering::Relaxed));
                 if let Some(desk) = freest {
+                    // Counted here, or a burst would all go to the one that had the fewest before it.
+                    desk.vitals.sessions.fetch_add(1, Ordering::Relaxed);
                     let arriving = Arriving { socket, peer, inbound, slot, handshake_slot };
                     // A worker that is gone drops the socket; `Running::alive` says so.
                     let _ = desk.arrivals.send(arriving);
@@ -144,5 +148,33 @@ async fn accept_for_ever(
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_burst_is_shared_out_before_any_worker_had_its_turn() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (first, mut one) = mpsc::unbounded_channel();
+        let (second, mut two) = mpsc::unbounded_channel();
+        let desks = [first, second].map(|arrivals| Desk { arrivals, vitals: Arc::default() });
+        let _clients: Vec<_> = (0..10).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let slots = || Arc::new(Semaphore::new(100));
+        let shared_out = async {
+            for _ in 0..5 {
+                one.recv().await.unwrap();
+                two.recv().await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = accept_for_ever(listener, 0, &desks, (slots(), slots())) => {}
+            shared = tokio::time::timeout(Duration::from_secs(20), shared_out) => shared.unwrap(),
+        }
+        assert_eq!(desks.map(|desk| desk.vitals.sessions.load(Ordering::Relaxed)), [5, 5]);
     }
 }

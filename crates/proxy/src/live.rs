@@ -10,9 +10,10 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, watch};
-use trust::{Bundle, Knowledge, Policy, Time, TrustState};
+use trust::{Bundle, Knowledge, Policy, Stale, Time, TrustState};
 
 use crate::clock::{Clock, monotonic};
+use crate::preview::{Mailbox, Mailboxes, PATIENCE, Preview};
 
 /// A trust state and the moment it became current.
 #[derive(Debug)]
@@ -21,6 +22,15 @@ pub struct Published {
     pub state: TrustState,
     /// When it was stored: where the stopwatch of every cut it causes begins.
     pub at: Instant,
+    /// Whether any entry only observes: known here once, so that no session is looked through for nothing.
+    pub(crate) observes: bool,
+}
+
+impl Published {
+    fn new(state: TrustState) -> Published {
+        let observes = state.snapshot().is_some_and(|snapshot| snapshot.observed_entries() > 0);
+        Published { state, at: monotonic(), observes }
+    }
 }
 
 /// An issuer that a verified path showed while CRLs wait for an issuer of its name: DER of its certificate.
@@ -49,6 +59,7 @@ pub struct Live {
     wake: watch::Sender<u64>,
     publishing: Mutex<()>,
     introductions: mpsc::Sender<Introduction>,
+    mailboxes: Mailboxes,
     clock: Clock,
 }
 
@@ -64,12 +75,13 @@ impl Live {
     ) -> Arc<Live> {
         let state = TrustState { epoch: 1, bundle, knowledge, overlay: Arc::default(), policy };
         Arc::new(Live {
-            published: ArcSwap::from_pointee(Published { state, at: monotonic() }),
+            published: ArcSwap::from_pointee(Published::new(state)),
             epoch: AtomicU64::new(1),
             credential: ArcSwap::from_pointee(credential),
             wake: watch::Sender::new(1),
             publishing: Mutex::new(()),
             introductions,
+            mailboxes: Mailboxes::default(),
             clock,
         })
     }
@@ -99,10 +111,35 @@ impl Live {
         state.epoch = self.epoch().saturating_add(1);
         let epoch = state.epoch;
         // The state is stored before the epoch: whoever sees the new epoch sees the new state.
-        self.published.store(Arc::new(Published { state, at: monotonic() }));
+        self.published.store(Arc::new(Published::new(state)));
         self.epoch.store(epoch, Ordering::Release);
         self.wake.send_replace(epoch);
         epoch
+    }
+
+    /// Whom [`Live::publish`] of the same change would cut, now. Nothing is published and no session is touched; each
+    /// worker looks through its sessions between its other work, and is waited for five seconds. Previews queue.
+    /// Needs a runtime of tokio with time.
+    pub async fn preview(&self, change: impl FnOnce(&mut TrustState)) -> Preview {
+        let changed = || {
+            let mut state = self.published.load().state.clone();
+            change(&mut state);
+            state
+        };
+        self.mailboxes.ask(changed, PATIENCE).await
+    }
+
+    /// A mailbox for a worker's previews.
+    pub(crate) fn mailbox(&self) -> Mailbox {
+        self.mailboxes.open()
+    }
+
+    /// Whether something in force is past its expiry, and serves only because of `--stale`.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let published = self.published.load();
+        let (snapshot, policy) = (published.state.snapshot(), &published.state.policy);
+        policy.stale != Stale::Deny && snapshot.is_some_and(|snapshot| snapshot.is_stale(policy, self.now()))
     }
 
     /// Wakes every worker to look at the time again.

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use trust::{DENIAL_LABELS, Denial, Flaw, Knowledge};
+use trust::{DENIAL_LABELS, Denial, Flaw};
 
 use crate::fault::Fault;
 use crate::live::Live;
+use crate::revocation_metrics::RevocationMetrics;
+use crate::state_metrics::StateMetrics;
 
 /// What was loaded again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +60,10 @@ const CUTS: [f64; 11] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 const AGES: [f64; 10] = [1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0];
 
 /// Counters by one closed label, resolved to an array.
-struct Labelled(HashMap<&'static str, IntCounter>);
+pub(crate) struct Labelled(HashMap<&'static str, IntCounter>);
 
 impl Labelled {
-    fn add(&self, label: &str) {
+    pub(crate) fn add(&self, label: &str) {
         if let Some(counter) = self.0.get(label) {
             counter.inc();
         }
@@ -86,35 +88,27 @@ pub struct Metrics {
     cut_seconds: Histogram,
     session_age: Histogram,
     certificate_remaining: Histogram,
-    snapshot_sequence: IntGauge,
-    snapshot_age: IntGauge,
-    snapshot_entries: IntGauge,
-    snapshot_expiry: IntGauge,
-    snapshot_lists: IntGauge,
-    snapshot_crls: IntGauge,
-    revocations_disabled: IntGauge,
+    state: StateMetrics,
+    pub(crate) revocations: RevocationMetrics,
     reloads: IntCounterVec,
-    bundle_anchors: IntGauge,
-    certificate_expiry: IntGauge,
-    epoch: IntGauge,
     log_lines_dropped: IntCounter,
 }
 
 /// Registers collectors; a name registered twice is a mistake of this file that its test finds.
-struct Shelf(Registry);
+pub(crate) struct Shelf(Registry);
 
 impl Shelf {
-    fn put<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
+    pub(crate) fn put<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
         let collector = made?;
         self.0.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.put(IntGauge::new(name, help))
     }
 
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(crate) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.put(IntCounter::new(name, help))
     }
 
@@ -122,7 +116,7 @@ impl Shelf {
         self.put(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
     }
 
-    fn labelled(
+    pub(crate) fn labelled(
         &self,
         (name, help): (&str, &str),
         label: &str,
@@ -140,6 +134,17 @@ fn by_protocol(family: &IntCounterVec, verdict: &str, reason: &str) -> prometheu
     Ok([one(http1)?, one(http2)?, one(grpc)?])
 }
 
+fn reloads(shelf: &Shelf) -> prometheus::Result<IntCounterVec> {
+    let help = "Loads of files by source and result; failed: the last good state stays.";
+    let reloads = shelf.put(IntCounterVec::new(Opts::new("portcullis_reloads_total", help), &["source", "result"]))?;
+    for source in ["credential", "bundle", "revocations"] {
+        for result in ["changed", "unchanged", "failed"] {
+            reloads.get_metric_with_label_values(&[source, result])?;
+        }
+    }
+    Ok(reloads)
+}
+
 impl Metrics {
     /// All metrics, at zero. `version` is the program's.
     pub fn new(version: &str) -> prometheus::Result<Metrics> {
@@ -152,18 +157,6 @@ impl Metrics {
         ))?;
         let denied = DENIAL_LABELS.iter().map(|reason| by_protocol(&requests, "denied", reason));
         let refused = REFUSALS.iter().map(|reason| Ok((*reason, by_protocol(&requests, "refused", reason)?)));
-        let reloads = shelf.put(IntCounterVec::new(
-            Opts::new(
-                "portcullis_reloads_total",
-                "Loads of files by source and result; failed: the last good state stays.",
-            ),
-            &["source", "result"],
-        ))?;
-        for source in ["credential", "bundle", "revocations"] {
-            for result in ["changed", "unchanged", "failed"] {
-                reloads.get_metric_with_label_values(&[source, result])?;
-            }
-        }
         Ok(Metrics {
             sessions_active: shelf.gauge("portcullis_sessions_active", "Sessions open now.")?,
             sessions_opened: shelf.counter("portcullis_sessions_opened_total", "Sessions opened.")?,
@@ -215,56 +208,22 @@ impl Metrics {
                 "Remaining life of the client's certificate at each request.",
                 &AGES,
             )?,
-            snapshot_sequence: shelf.gauge(
-                "portcullis_snapshot_sequence",
-                "Highest sequence among the lists in force; 0 without a list.",
-            )?,
-            snapshot_age: shelf.gauge(
-                "portcullis_snapshot_age_seconds",
-                "Seconds since the oldest list or CRL in force was issued.",
-            )?,
-            snapshot_entries: shelf.gauge("portcullis_snapshot_entries", "Entries of all lists and CRLs in force.")?,
-            snapshot_expiry: shelf.gauge(
-                "portcullis_snapshot_expiry_timestamp_seconds",
-                "When the first list or CRL in force expires; 0 without any.",
-            )?,
-            snapshot_lists: shelf.gauge("portcullis_snapshot_lists", "Lists in force.")?,
-            snapshot_crls: shelf.gauge("portcullis_snapshot_crls", "CRLs in force.")?,
-            revocations_disabled: shelf
-                .gauge("portcullis_revocations_disabled", "1 if the proxy runs with --no-revocations.")?,
-            bundle_anchors: shelf.gauge("portcullis_bundle_anchors", "Trusted anchors.")?,
-            certificate_expiry: shelf.gauge(
-                "portcullis_certificate_expiry_timestamp_seconds",
-                "When the proxy's own certificate expires.",
-            )?,
-            epoch: shelf.gauge("portcullis_epoch", "Epoch of the trust state; grows with each publish.")?,
             log_lines_dropped: shelf.counter(
                 "portcullis_log_lines_dropped_total",
                 "Log lines dropped because standard output was blocked.",
             )?,
-            reloads,
+            state: StateMetrics::new(&shelf)?,
+            revocations: RevocationMetrics::new(&shelf)?,
+            reloads: reloads(&shelf)?,
             registry: shelf.0,
         })
     }
 
     /// Brings the gauges up to date; called before each scrape.
     pub fn refresh(&self, live: &Live) {
-        let now = live.now();
         let published = live.current();
-        let state = &published.state;
-        let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.epoch.set(i64::try_from(state.epoch).unwrap_or(i64::MAX));
-        self.bundle_anchors.set(number(state.bundle.len()));
-        self.certificate_expiry.set(live.credential().not_after.as_seconds());
-        self.revocations_disabled.set(i64::from(matches!(state.knowledge, Knowledge::NotWanted)));
-        let Some(snapshot) = state.snapshot() else { return };
-        self.snapshot_sequence.set(i64::try_from(snapshot.sequence()).unwrap_or(i64::MAX));
-        let age = snapshot.issued_at().map_or(Duration::ZERO, |issued| now.since(issued));
-        self.snapshot_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
-        self.snapshot_entries.set(number(snapshot.entries()));
-        self.snapshot_expiry.set(snapshot.expires_at().map_or(0, trust::Time::as_seconds));
-        self.snapshot_lists.set(number(snapshot.lists().len()));
-        self.snapshot_crls.set(number(snapshot.crls().count()));
+        self.state.refresh(&published.state, live);
+        self.revocations.refresh(&published.state, live);
     }
 
     /// A file was loaded, or could not be.

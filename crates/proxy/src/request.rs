@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use trust::{Denial, Permit};
@@ -37,6 +38,18 @@ impl Interims {
         if waiting.len() < MAX_INTERIMS {
             waiting.push(response);
         }
+    }
+
+    /// Takes in an app's interim response; whoever calls wakes the protocol's side.
+    pub(crate) fn pass_on(&self, status: StatusCode, fields: &HeaderMap) {
+        // 100 was ours to send, and 101 is an answer (RFC 9110 §15.2).
+        if matches!(status.as_u16(), 100 | 101) {
+            return;
+        }
+        let mut response = interim(status);
+        *response.headers_mut() = fields.clone();
+        headers::prepare_response(response.headers_mut());
+        self.put(response);
     }
 }
 
@@ -74,7 +87,7 @@ pub(crate) async fn answer(
         Err(denial) => return deny(worker, connection, &denial, protocol),
     };
     let open = OpenRequest::begin(worker, connection);
-    if let Err(word) = check_shape(&mut request) {
+    if let Err(word) = check_shape(&mut request, worker.limits.header_count) {
         worker.metrics.refused(protocol, word);
         return refuse::refused(word, protocol);
     }
@@ -124,6 +137,8 @@ async fn pass(
         Protocol::Http1 => false,
         Protocol::H2c => true,
     };
+    // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.
+    let hears_interims = request.version() != Version::HTTP_10;
     *request.version_mut() = Version::HTTP_11;
     let spare = if http2 { None } else { copy_if_repeatable(&request) };
     let waits = request.headers().get(EXPECT).is_some_and(|what| what.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -132,8 +147,11 @@ async fn pass(
         arrival.interims.put(interim(StatusCode::CONTINUE));
     }
     headers::prepare_request(request.headers_mut(), &identity);
-    pass_interims_on(&mut request, open, arrival);
-    let to = |only_new| Destination { app: &app, open, http2, only_new };
+    if hears_interims && !http2 {
+        pass_interims_on(&mut request, open, arrival);
+    }
+    let interims = hears_interims.then_some(&arrival.interims);
+    let to = |only_new| Destination { app: &app, open, http2, only_new, interims };
     let mut attempt = forward(permit, to(false), request).await;
     if let Attempt::Stale(unsent) = attempt {
         let again = unsent.or(spare).map(|mut again| {
@@ -147,6 +165,11 @@ async fn pass(
         };
     }
     match attempt {
+        // Nobody asks an app for another protocol: an upgrade ends in front of it.
+        Attempt::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            worker.metrics.app_fault(Fault::Broken);
+            refuse::faulted(Fault::Broken, protocol)
+        }
         Attempt::Answered(mut response) => {
             // RFC 9110 §6.2: ours, not the app's. An HTTP/1.0 answer would cost the client its connection, and its
             // chunks: a cut body without a length could then be taken for a whole one.
@@ -181,14 +204,7 @@ fn pass_interims_on(request: &mut Request<ClientBody>, open: &Rc<OpenRequest>, a
     let interims = arrival.interims.clone();
     let signal = open.connection.signal.clone();
     hyper::ext::on_informational(request, move |passed| {
-        // 100 was ours to send, and 101 is an answer (RFC 9110 §15.2).
-        if matches!(passed.status().as_u16(), 100 | 101) {
-            return;
-        }
-        let mut response = interim(passed.status());
-        *response.headers_mut() = passed.headers().clone();
-        headers::prepare_response(response.headers_mut());
-        interims.put(response);
+        interims.pass_on(passed.status(), passed.headers());
         signal.notify_waiters();
     });
 }
@@ -200,7 +216,7 @@ fn interim(status: StatusCode) -> Response<()> {
 }
 
 /// Refuses what two readers could read as two things, and brings the target into the form that the app expects.
-fn check_shape(request: &mut Request<ClientBody>) -> Result<(), &'static str> {
+fn check_shape(request: &mut Request<ClientBody>, most_fields: usize) -> Result<(), &'static str> {
     if request.method() == Method::CONNECT {
         return Err("connect");
     }
@@ -231,13 +247,20 @@ fn check_shape(request: &mut Request<ClientBody>) -> Result<(), &'static str> {
             }
             request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
         }
+        None if !request.headers().get(HOST).is_some_and(is_host) => return Err("bad_request"),
         None => {}
     }
     *request.uri_mut() = Uri::from(path);
     if http2 {
         join_cookies(request.headers_mut());
     }
-    Ok(())
+    // hyper counts them for HTTP/1.1; h2 counts bytes alone.
+    if request.headers().len() > most_fields { Err("bad_request") } else { Ok(()) }
+}
+
+/// RFC 9112 §3.2: a Host that is none is refused; over HTTP/2 to the app it could not even be said. Empty is one.
+fn is_host(host: &HeaderValue) -> bool {
+    host.is_empty() || !host.as_bytes().contains(&b'@') && Authority::try_from(host.as_bytes()).is_ok()
 }
 
 /// hyper frames by the last coding and would hand on `gzip, chunked` as if it had undone both; a reader who takes the

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::gate::Gate;
 
@@ -19,17 +20,28 @@ use crate::gate::Gate;
 /// send buffer's, 4 MB.
 const NOT_SENT: u32 = 128 * 1024;
 
+/// A peer that vanished without a word, as a node that lost its power does, is found out by probes after two minutes
+/// of silence; without them its session would keep its slot until its certificate ends. Linux tcp(7) waits 2 hours.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+
 pub(crate) struct ClientSocket {
     stream: TcpStream,
     gate: Arc<Gate>,
+    /// Given back when the socket is closed: whoever is refused counts until then.
+    _slot: OwnedSemaphorePermit,
 }
 
 impl ClientSocket {
     /// Takes an accepted socket and sets its options.
-    pub(crate) fn new(stream: TcpStream, gate: Arc<Gate>) -> io::Result<ClientSocket> {
+    pub(crate) fn new(stream: TcpStream, gate: Arc<Gate>, slot: OwnedSemaphorePermit) -> io::Result<ClientSocket> {
         stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
-        Ok(ClientSocket { stream, gate })
+        let options = socket2::SockRef::from(&stream);
+        options.set_tcp_notsent_lowat(NOT_SENT)?;
+        let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER);
+        options.set_tcp_keepalive(&probes.with_interval(PROBE_INTERVAL).with_retries(PROBES))?;
+        Ok(ClientSocket { stream, gate, _slot: slot })
     }
 
     /// Waits until there is something to read, without reading it: the small wait of a parked session.
@@ -80,5 +92,26 @@ impl AsyncWrite for ClientSocket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_vanishes_is_probed_and_its_slot_is_free_when_the_socket_is_closed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let slots = Arc::new(tokio::sync::Semaphore::new(1));
+        let slot = slots.clone().acquire_owned().await.unwrap();
+        let socket = ClientSocket::new(stream, Arc::default(), slot).unwrap();
+        let options = socket2::SockRef::from(&socket.stream);
+        assert!(options.keepalive().unwrap());
+        assert_eq!(options.tcp_keepalive_time().unwrap(), PROBE_AFTER);
+        assert_eq!(slots.available_permits(), 0);
+        drop(socket);
+        assert_eq!(slots.available_permits(), 1);
     }
 }

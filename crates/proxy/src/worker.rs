@@ -27,6 +27,8 @@ use crate::gate::{Gate, GatedStream};
 use crate::handshake::{Facts, Porter, Refusal};
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::observe::{Observations, observe, observe_all};
+use crate::preview::{self, Mailbox};
 use crate::socket::ClientSocket;
 use crate::{http1, http2};
 
@@ -34,6 +36,9 @@ use crate::{http1, http2};
 const SLICE: usize = 512;
 /// The longest sleep of the sweep: how late a jump of the wall clock is noticed, and the beat of a worker's heart.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// The shortest: below it a worker would do nothing but look for sessions to park.
+const PARK_BEAT: Duration = Duration::from_millis(10);
 
 /// An accepted socket on its way to a worker.
 pub(crate) struct Arriving {
@@ -58,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) live: Arc<Live>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    pub(crate) observations: Observations,
     vitals: Arc<Vitals>,
     apps: Vec<Rc<App>>,
     porter: Porter,
@@ -77,7 +83,6 @@ pub(crate) struct Registration {
     pub(crate) connection: Rc<Connection>,
     key: usize,
     measured: Cell<bool>,
-    _slot: OwnedSemaphorePermit,
 }
 
 impl Registration {
@@ -95,6 +100,8 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.sealed();
         let (worker, connection) = (&self.worker, &self.connection);
+        // A request may have passed under an epoch whose sweep did not come by any more.
+        observe(worker, connection);
         worker.connections.borrow_mut().try_remove(self.key);
         worker.vitals.sessions.fetch_sub(1, Ordering::Relaxed);
         let reason = match connection.cut_reason() {
@@ -120,6 +127,7 @@ impl Worker {
             limits: config.limits.clone(),
             live,
             metrics,
+            observations: Observations::default(),
             vitals,
             ration: Ration::new(),
             connections: RefCell::default(),
@@ -135,13 +143,15 @@ impl Worker {
     }
 
     /// Takes sockets until the acceptor is gone, then stops its sessions; returns when the last is closed.
-    pub(crate) async fn run(self: Rc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arriving>) {
+    pub(crate) async fn run(self: Rc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arriving>, mailbox: Mailbox) {
         let sweeping = spawn_local(self.clone().sweep_for_ever(self.live.watch()));
+        let previewing = spawn_local(preview::answer_for_ever(self.clone(), mailbox));
         while let Some(arriving) = arrivals.recv().await {
             spawn_local(self.clone().welcome(arriving));
         }
         self.stop().await;
         sweeping.abort();
+        previewing.abort();
     }
 
     async fn stop(&self) {
@@ -160,21 +170,22 @@ impl Worker {
                 empty.await;
             }
         };
-        // Whoever is left is closed by the end of the worker's runtime.
-        let _ = tokio::time::timeout(self.limits.stop, gone).await;
+        if tokio::time::timeout(self.limits.stop, gone).await.is_err() {
+            // Whoever is left is closed by the end of the worker's runtime, and no answer may look whole by that.
+            self.connections.borrow().iter().for_each(|(_, connection)| connection.gate.shut());
+        }
     }
 
     /// From a socket to a session that is served.
     async fn welcome(self: Rc<Worker>, arriving: Arriving) {
-        self.vitals.sessions.fetch_add(1, Ordering::Relaxed);
         let Arriving { socket, peer, inbound, slot, handshake_slot } = arriving;
         let (started, gate) = (monotonic(), Arc::new(Gate::default()));
-        let shaken = tokio::time::timeout(self.limits.handshake, self.shake_hands(socket, &gate)).await;
+        let shaken = tokio::time::timeout(self.limits.handshake, self.shake_hands((socket, slot), &gate)).await;
         drop(handshake_slot);
         match shaken.unwrap_or(Err(Refusal::TimedOut)) {
             Ok((stream, facts)) => {
                 self.metrics.handshake("ok", Some(started.elapsed()));
-                self.admit((peer, inbound), stream, gate, (facts, slot));
+                self.admit((peer, inbound), (stream, facts), gate);
             }
             Err(refusal) => {
                 self.vitals.sessions.fetch_sub(1, Ordering::Relaxed);
@@ -186,10 +197,10 @@ impl Worker {
 
     async fn shake_hands(
         &self,
-        socket: std::net::TcpStream,
+        (socket, slot): (std::net::TcpStream, OwnedSemaphorePermit),
         gate: &Arc<Gate>,
     ) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
-        let socket = TcpStream::from_std(socket).and_then(|socket| ClientSocket::new(socket, gate.clone()));
+        let socket = TcpStream::from_std(socket).and_then(|socket| ClientSocket::new(socket, gate.clone(), slot));
         let socket = socket.map_err(|_| Refusal::ClientGone)?;
         let (stream, facts) = self.porter.shake_hands(socket).await?;
         if facts.introduces {
@@ -203,9 +214,8 @@ impl Worker {
     fn admit(
         self: &Rc<Worker>,
         from: (SocketAddr, usize),
-        stream: TlsStream<ClientSocket>,
+        (stream, facts): (TlsStream<ClientSocket>, Facts),
         gate: Arc<Gate>,
-        (facts, slot): (Facts, OwnedSemaphorePermit),
     ) {
         let tls = stream.get_ref().1;
         let http2 = tls.alpn_protocol() == Some(b"h2");
@@ -221,19 +231,15 @@ impl Worker {
         place.insert(connection.clone());
         drop(connections);
         self.metrics.session_opened();
-        let registration = Registration {
-            worker: self.clone(),
-            connection: connection.clone(),
-            key,
-            measured: Cell::new(false),
-            _slot: slot,
-        };
+        let registration =
+            Registration { worker: self.clone(), connection: connection.clone(), key, measured: Cell::new(false) };
         audit::opened(&connection, &self.live, version, if http2 { "http2" } else { "http1" });
         if let Err(denial) = connection.permit(&self.live, self.live.now()) {
             // Published between the handshake's verdict and this line.
             self.cut(&connection, denial);
         } else {
             self.wake_for(connection.judged().1);
+            observe(self, &connection);
         }
         if self.stopping.get() {
             // Its handshake was under way when the others were asked to end.
@@ -281,9 +287,10 @@ impl Worker {
             self.vitals.beats.fetch_add(1, Ordering::Relaxed);
             changes.mark_unchanged();
             self.sweep().await;
+            observe_all(&self).await;
             if tidied.elapsed() >= rest {
                 tidied = monotonic();
-                rest = if self.tidy() { self.limits.park_after.min(BEAT) } else { BEAT };
+                rest = if self.tidy() { self.limits.park_after.clamp(PARK_BEAT, BEAT) } else { BEAT };
             }
             let wait = self.wake_at.get().since(self.live.now()).min(rest);
             tokio::select! {
@@ -301,23 +308,25 @@ impl Worker {
         self.wake_at.set(Time::NEVER);
         let mut key = 0;
         let mut judged = 0;
-        loop {
-            let next = {
-                let connections = self.connections.borrow();
-                let bound = connections.capacity();
-                while key < bound && !connections.contains(key) {
-                    key += 1;
-                }
-                connections.get(key).cloned()
-            };
-            let Some(connection) = next else { return };
-            key += 1;
+        while let Some(connection) = self.connection_from(&mut key) {
             judged += usize::from(self.look_at(&connection));
             if judged >= SLICE {
                 judged = 0;
                 yield_now().await;
             }
         }
+    }
+
+    /// The first session in the list from this key on; the key goes on behind it.
+    pub(crate) fn connection_from(&self, key: &mut usize) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let bound = connections.capacity();
+        while *key < bound && !connections.contains(*key) {
+            *key += 1;
+        }
+        let found = connections.get(*key).cloned();
+        *key += 1;
+        found
     }
 
     /// Judges one session if need be; whether there was.

@@ -10,7 +10,7 @@ mod forge;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use forge::{Authority, NOW, SIGNS_ALL, bundle, large_crl, large_list, pem};
+use forge::{Authority, NOW, SIGNS_ALL, bundle, large_compiled, large_crl, large_list, pem};
 use revocation::{Library, read};
 use rustls_pki_types::CertificateDer;
 use trust::{Bundle, Speaks};
@@ -34,13 +34,14 @@ fn write(folder: &Path) {
     std::fs::write(folder.join("crl.pem"), pem(&der)).unwrap();
     std::fs::write(folder.join("crl.der"), der).unwrap();
     std::fs::write(folder.join("list.jsonl"), large_list(ENTRIES)).unwrap();
+    std::fs::write(folder.join("list.bin"), large_compiled(ENTRIES)).unwrap();
 }
 
 fn measure(file: &Path) {
     let root: PathBuf = file.with_file_name("root.der");
     let root = CertificateDer::from(std::fs::read(root).unwrap());
     let anchors = Bundle::new(vec![(root, Speaks::ForAnybody)]).unwrap();
-    let mut library = Library::new();
+    let mut library = Library::default();
     let before = kibibytes("VmRSS:");
     let start = Instant::now();
     let bytes = std::fs::read(file).unwrap();

@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
@@ -20,14 +21,17 @@ use crate::extensions::{self, Extensions};
 /// An issuer's name stands in sentences: longer ones are cut.
 const MAX_ISSUER_TEXT: usize = 256;
 
-/// A CRL, as it came.
+/// A CRL, as it came. A clone shares the bytes.
+#[derive(Clone)]
 pub struct UnverifiedCrl {
-    der: Vec<u8>,
+    /// Not `Arc<[u8]>`, which would copy them.
+    der: Arc<Vec<u8>>,
     places: Places,
     facts: Facts,
 }
 
 /// Where the parts lie in the DER.
+#[derive(Clone)]
 struct Places {
     /// tbsCertList, tag and length included: what was signed.
     signed: Range<usize>,
@@ -49,12 +53,18 @@ pub(crate) struct Facts {
     /// Digest of the issuer's name in DER.
     pub(crate) issuer_name: Sha256,
     pub(crate) order: Order,
+    /// Whether it has a CRLNumber.
+    pub(crate) numbered: bool,
+    /// BaseCRLNumber, if it is a delta CRL.
+    pub(crate) base: Option<Box<[u8]>>,
     pub(crate) next_update: Time,
     /// Digest of the DER.
     pub(crate) digest: Sha256,
     /// keyIdentifier of the AuthorityKeyIdentifier.
     pub(crate) key_id: Option<Box<[u8]>>,
     pub(crate) scope: CrlScope,
+    /// One for each scope; see `extensions.rs`.
+    pub(crate) scope_id: Sha256,
     /// What keeps it from being read, if something does.
     pub(crate) obstacle: Option<Obstacle>,
 }
@@ -70,7 +80,7 @@ pub(crate) struct Order {
 impl Order {
     /// By number; without numbers by date (RFC 5280 asks for numbers, version 1 has none).
     pub(crate) fn compare(&self, other: &Order) -> Ordering {
-        let by_number = (self.number.len(), &self.number).cmp(&(other.number.len(), &other.number));
+        let by_number = compare_numbers(&self.number, &other.number);
         let undated = !self.number.is_empty();
         by_number.then_with(|| if undated { Ordering::Equal } else { self.this_update.cmp(&other.this_update) })
     }
@@ -81,20 +91,40 @@ impl fmt::Display for Order {
         if self.number.is_empty() {
             return write!(f, "no CRLNumber and thisUpdate {}", crate::moment::show(self.this_update));
         }
-        if self.number.len() <= 16 {
-            let value = self.number.iter().fold(0_u128, |sum, octet| (sum << 8) | u128::from(*octet));
-            return write!(f, "CRLNumber {value}");
-        }
-        f.write_str("CRLNumber 0x")?;
-        self.number.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        write!(f, "CRLNumber {}", number_text(&self.number))
     }
+}
+
+/// Compares numbers without leading zeros.
+pub(crate) fn compare_numbers(one: &[u8], other: &[u8]) -> Ordering {
+    (one.len(), one).cmp(&(other.len(), other))
+}
+
+/// A number as people write it.
+pub(crate) fn number_text(number: &[u8]) -> String {
+    if number.len() <= 16 {
+        return number.iter().fold(0_u128, |sum, octet| (sum << 8) | u128::from(*octet)).to_string();
+    }
+    number.iter().fold("0x".to_owned(), |text, octet| format!("{text}{octet:02x}"))
 }
 
 impl UnverifiedCrl {
     /// Reads the frame of one CRL in DER.
     pub(crate) fn read(der: Vec<u8>) -> Result<UnverifiedCrl, DerFlaw> {
         let (places, facts) = frame(&der)?;
-        Ok(UnverifiedCrl { der, places, facts })
+        Ok(UnverifiedCrl { der: Arc::new(der), places, facts })
+    }
+
+    /// Digest of the DER: under it the CRL is known.
+    #[must_use]
+    pub fn digest(&self) -> Sha256 {
+        self.facts.digest
+    }
+
+    /// The CRL in DER, as it came.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
     }
 
     pub(crate) fn facts(&self) -> &Facts {
@@ -195,10 +225,13 @@ fn frame(der: &[u8]) -> Result<(Places, Facts), DerFlaw> {
         issuer: issuer_text,
         issuer_name: Sha256::of(issuer.whole),
         order: Order { number: extensions.number, this_update },
+        numbered: extensions.numbered,
+        base: extensions.base,
         next_update,
         digest: Sha256::of(der),
         key_id: extensions.key_id,
         scope: extensions.scope,
+        scope_id: extensions.scope_id,
         obstacle: extensions.obstacle,
     };
     Ok((places, facts))

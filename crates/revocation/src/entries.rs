@@ -24,15 +24,30 @@ impl From<DerFlaw> for Flaw {
     }
 }
 
-/// The keys of all entries, with their reasons, unsorted.
-pub(crate) fn keys(entries: Walk<'_>, issuer_key: &Sha256) -> Result<Vec<u128>, Flaw> {
+/// The entries of one CRL.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    /// Those that revoke, as [`KeySet::entry`], unsorted.
+    pub(crate) revoked: Vec<u128>,
+    /// Keys of those that take back, in a delta CRL.
+    pub(crate) taken_back: Vec<u128>,
+}
+
+/// What one entry says.
+enum Says {
+    Revoked(Option<Reason>),
+    TakenBack,
+}
+
+/// Reads all entries; only those of a delta CRL may take back.
+pub(crate) fn read(entries: Walk<'_>, issuer_key: &Sha256, is_delta: bool) -> Result<Entries, Flaw> {
     let mut count = 0;
     let mut walk = entries.clone();
     while !walk.is_done() {
         walk.expect(SEQUENCE, "an entry is no SEQUENCE")?;
         count += 1;
     }
-    let mut keys = Vec::with_capacity(count);
+    let mut found = Entries { revoked: Vec::with_capacity(count), taken_back: Vec::new() };
     let mut walk = entries;
     while !walk.is_done() {
         let entry = walk.expect(SEQUENCE, "an entry is no SEQUENCE")?;
@@ -45,18 +60,22 @@ pub(crate) fn keys(entries: Walk<'_>, issuer_key: &Sha256) -> Result<Vec<u128>, 
         if !matches!(date.tag, UTC_TIME | GENERALIZED_TIME) {
             return Err(date.flaw("an entry has no revocationDate").into());
         }
-        let reason = match parts.optional(SEQUENCE)? {
-            Some(extensions) => reason(&extensions)?,
-            None => None,
+        let says = match parts.optional(SEQUENCE)? {
+            Some(extensions) => says(&extensions, is_delta)?,
+            None => Says::Revoked(None),
         };
         parts.end("there is something after an entry's extensions")?;
-        keys.push(KeySet::entry(serial_key(issuer_key, serial.content), reason));
+        let key = serial_key(issuer_key, serial.content);
+        match says {
+            Says::Revoked(reason) => found.revoked.push(KeySet::entry(key, reason)),
+            Says::TakenBack => found.taken_back.push(key),
+        }
     }
-    Ok(keys)
+    Ok(found)
 }
 
-fn reason(extensions: &Element<'_>) -> Result<Option<Reason>, Flaw> {
-    let mut reason = None;
+fn says(extensions: &Element<'_>, is_delta: bool) -> Result<Says, Flaw> {
+    let mut says = Says::Revoked(None);
     let mut walk = extensions.walk();
     while !walk.is_done() {
         let element = walk.expect(SEQUENCE, "an entry's extension is no SEQUENCE")?;
@@ -67,11 +86,12 @@ fn reason(extensions: &Element<'_>) -> Result<Option<Reason>, Flaw> {
                 let mut value = extension.value.walk();
                 let code = value.expect(ENUMERATED, "reasonCode is no ENUMERATED")?;
                 value.end("there is something after reasonCode")?;
-                reason = match code.content {
+                says = match code.content {
                     // RFC 5280 §5.3.1: only a delta CRL takes back.
-                    [8] => return Err(element.flaw("a full CRL has the reason removeFromCRL").into()),
+                    [8] if is_delta => Says::TakenBack,
+                    [8] => return Err(element.flaw("a complete CRL has the reason removeFromCRL").into()),
                     // A code that nobody defined still revokes.
-                    [code] => Reason::from_code(*code),
+                    [code] => Says::Revoked(Reason::from_code(*code)),
                     _ => return Err(code.flaw("reasonCode is not one octet").into()),
                 };
             }
@@ -85,5 +105,5 @@ fn reason(extensions: &Element<'_>) -> Result<Option<Reason>, Flaw> {
             _ => {}
         }
     }
-    Ok(reason)
+    Ok(says)
 }

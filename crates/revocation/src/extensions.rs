@@ -3,9 +3,12 @@
 //! Called by `crl.rs`. An extension that changes the meaning of the entries is never skipped: it becomes an
 //! [`Obstacle`], and the issuer's status unknown.
 
+use std::cmp::Ordering;
+
 use trust::{CrlScope, Sha256};
 
 use crate::Obstacle;
+use crate::crl::compare_numbers;
 use crate::der::{BOOLEAN, DerFlaw, Element, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, truth};
 
 /// RFC 5280 defines seven; more than this many is no CRL that anybody issues.
@@ -18,14 +21,28 @@ const MAX_NUMBER: usize = 20;
 pub(crate) struct Extensions {
     /// Without leading zeros; empty if there is none.
     pub(crate) number: Box<[u8]>,
+    /// Whether there is a number: zero is one, too.
+    pub(crate) numbered: bool,
+    /// BaseCRLNumber of a delta CRL.
+    pub(crate) base: Option<Box<[u8]>>,
     pub(crate) key_id: Option<Box<[u8]>>,
     pub(crate) scope: CrlScope,
+    /// Tells scopes apart that [`CrlScope`] does not: other names than URIs, and which reasons.
+    pub(crate) scope_id: Sha256,
     pub(crate) obstacle: Option<Obstacle>,
 }
 
 impl Default for Extensions {
     fn default() -> Extensions {
-        Extensions { number: Box::default(), key_id: None, scope: CrlScope::FULL, obstacle: None }
+        Extensions {
+            number: Box::default(),
+            numbered: false,
+            base: None,
+            key_id: None,
+            scope_id: scope_id(&CrlScope::FULL, &[]),
+            scope: CrlScope::FULL,
+            obstacle: None,
+        }
     }
 }
 
@@ -69,6 +86,12 @@ pub(crate) fn read(element: &Element<'_>) -> Result<Extensions, DerFlaw> {
         seen.push(extension.oid);
         take(&mut found, &extension)?;
     }
+    if let Some(base) = &found.base {
+        // RFC 5280 §5.2.4: it is the later one, in the same count. One of its base's own number adds nothing.
+        if !found.numbered || compare_numbers(&found.number, base) == Ordering::Less {
+            return Err(sequence.flaw("a delta CRL has no CRLNumber, or one lower than its BaseCRLNumber"));
+        }
+    }
     Ok(found)
 }
 
@@ -77,16 +100,25 @@ fn take(found: &mut Extensions, extension: &Extension<'_>) -> Result<(), DerFlaw
         // cRLNumber, 2.5.29.20
         [0x55, 0x1d, 0x14] => {
             found.number = number(&extension.value)?;
+            found.numbered = true;
             None
         }
         // issuingDistributionPoint, 2.5.29.28
         [0x55, 0x1d, 0x1c] => {
-            let (scope, indirect) = distribution_point(&extension.value)?;
-            found.scope = scope;
+            let (scope, scope_id, indirect) = distribution_point(&extension.value)?;
+            (found.scope, found.scope_id) = (scope, scope_id);
             indirect.then_some(Obstacle::Indirect)
         }
         // deltaCRLIndicator, 2.5.29.27
-        [0x55, 0x1d, 0x1b] => Some(Obstacle::Delta),
+        [0x55, 0x1d, 0x1b] => {
+            if !extension.critical {
+                return Err(extension.value.flaw("deltaCRLIndicator is not critical"));
+            }
+            found.base = Some(number(&extension.value)?);
+            None
+        }
+        // freshestCRL, 2.5.29.46: where delta CRLs are. What is fetched is the operator's choice.
+        [0x55, 0x1d, 0x2e] => None,
         // authorityKeyIdentifier, 2.5.29.35
         [0x55, 0x1d, 0x23] => {
             found.key_id = key_id(&extension.value)?;
@@ -94,20 +126,17 @@ fn take(found: &mut Extensions, extension: &Extension<'_>) -> Result<(), DerFlaw
         }
         oid => extension.critical.then(|| Obstacle::CriticalExtension(crate::outcome::oid_text(oid))),
     };
-    // Delta says most: it is the only kind that a full CRL of the same number makes up for.
-    if found.obstacle.is_none() || obstacle == Some(Obstacle::Delta) {
-        found.obstacle = obstacle.or(found.obstacle.take());
-    }
+    found.obstacle = found.obstacle.take().or(obstacle);
     Ok(())
 }
 
 fn number(value: &Element<'_>) -> Result<Box<[u8]>, DerFlaw> {
     let mut walk = value.walk();
-    let number = walk.expect(INTEGER, "CRLNumber is no INTEGER")?;
-    walk.end("there is something after CRLNumber")?;
+    let number = walk.expect(INTEGER, "a CRL's number is no INTEGER")?;
+    walk.end("there is something after a CRL's number")?;
     let trimmed = trust::trimmed_serial(number.content);
     if number.content.first().is_none_or(|first| first & 0x80 != 0) || trimmed.len() > MAX_NUMBER {
-        return Err(number.flaw("CRLNumber is negative or has more than 20 octets"));
+        return Err(number.flaw("a CRL's number is negative or has more than 20 octets"));
     }
     Ok(trimmed.into())
 }
@@ -120,13 +149,15 @@ fn key_id(value: &Element<'_>) -> Result<Option<Box<[u8]>>, DerFlaw> {
     Ok(sequence.walk().optional(0x80)?.map(|id| id.content.into()))
 }
 
-/// IssuingDistributionPoint (RFC 5280 §5.2.5): the scope, and whether it speaks for other issuers too.
-fn distribution_point(value: &Element<'_>) -> Result<(CrlScope, bool), DerFlaw> {
+/// IssuingDistributionPoint (RFC 5280 §5.2.5): the scope, its identity, and whether it speaks for other
+/// issuers too.
+fn distribution_point(value: &Element<'_>) -> Result<(CrlScope, Sha256, bool), DerFlaw> {
     let mut outer = value.walk();
     let sequence = outer.expect(SEQUENCE, "IssuingDistributionPoint is no SEQUENCE")?;
     outer.end("there is something after IssuingDistributionPoint")?;
     let mut parts = sequence.walk();
     let points = parts.optional(0xa0)?.map(|element| points(&element)).transpose()?;
+    let (points, all_uris) = points.map_or((None, true), |(points, all_uris)| (Some(points), all_uris));
     let mut flag = |tag| parts.optional(tag)?.map_or(Ok(false), |element| truth(&element));
     let (users_only, authorities_only) = (flag(0x81)?, flag(0x82)?);
     let some_reasons = parts.optional(0x83)?.is_some();
@@ -139,16 +170,30 @@ fn distribution_point(value: &Element<'_>) -> Result<(CrlScope, bool), DerFlaw> 
         distribution_points: points,
         all_reasons: !some_reasons,
     };
-    Ok((scope, indirect))
+    let id = scope_id(&scope, if all_uris && !some_reasons { &[] } else { sequence.whole });
+    Ok((scope, id, indirect))
 }
 
-/// The URIs of a DistributionPointName. One named otherwise matches no certificate that we read: it covers
+/// What two CRLs of one scope have in common, and no two of different scopes. Two scopes taken for one would push
+/// each other's CRLs out, so whatever [`CrlScope`] does not hold takes part as it stands.
+fn scope_id(scope: &CrlScope, beyond: &[u8]) -> Sha256 {
+    let CrlScope { users, authorities, distribution_points, all_reasons } = scope;
+    let mut known =
+        [users, authorities, all_reasons, &distribution_points.is_some()].map(|flag| u8::from(*flag)).to_vec();
+    for point in distribution_points.iter().flatten() {
+        known.extend(point.0);
+    }
+    // All before `beyond` is of one digest's length, so that nothing can pass from one part to the other.
+    Sha256::of_two(&Sha256::of(&known).0, beyond)
+}
+
+/// The URIs of a DistributionPointName, and whether it holds nothing else. One named otherwise matches no certificate that we read: it covers
 /// nobody, while its entries still revoke.
-fn points(element: &Element<'_>) -> Result<Box<[Sha256]>, DerFlaw> {
+fn points(element: &Element<'_>) -> Result<(Box<[Sha256]>, bool), DerFlaw> {
     let mut choice = element.walk();
     let name = choice.step()?;
     choice.end("there is something after the distribution point's name")?;
-    let mut digests = Vec::new();
+    let (mut digests, mut all_uris) = (Vec::new(), name.tag == 0xa0);
     // fullName is [0]; nameRelativeToCRLIssuer, [1], has no URI.
     if name.tag == 0xa0 {
         let mut names = name.walk();
@@ -156,11 +201,13 @@ fn points(element: &Element<'_>) -> Result<Box<[Sha256]>, DerFlaw> {
             let one = names.step()?;
             if one.tag == 0x86 {
                 digests.push(Sha256::of(one.content));
+            } else {
+                all_uris = false;
             }
         }
     }
     // In order, so that two CRLs of one scope are told to be that.
     digests.sort_unstable();
     digests.dedup();
-    Ok(digests.into_boxed_slice())
+    Ok((digests.into_boxed_slice(), all_uris))
 }

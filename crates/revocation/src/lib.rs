@@ -6,33 +6,61 @@
 //! Pure on bytes: nothing here opens a file, reads a clock, logs or counts; time is an argument. No panic is
 //! reachable by any bytes, nothing recurses, and what is allocated is bounded by the size of the input.
 
+mod body;
 mod crl;
+mod crls;
 mod der;
+mod difference;
+mod document;
 mod entries;
 mod entry;
+mod envelope;
 mod extensions;
+mod header;
+mod import;
 mod library;
+mod line;
 mod list;
+mod lists;
 mod moment;
 mod outcome;
 mod pem;
 mod read_error;
+mod requirements;
+mod sealing;
+mod shelf;
 mod signature;
+mod signing;
 mod tally;
+mod values;
 mod waiting;
+mod whom;
 
 pub use crl::UnverifiedCrl;
-pub use library::{Library, MAX_CRLS, MAX_INTERMEDIATES, MAX_LISTS};
+pub use crls::{MAX_CRLS, MAX_INTERMEDIATES};
+pub use difference::{Change, Difference};
+pub use document::Document;
+pub use entry::Entry;
+pub use header::Header;
+pub use library::Library;
+pub use list::{Provenance, ReadList};
+pub use lists::{MAX_JUMP, MAX_LISTS};
+pub use moment::show;
 pub use outcome::{Accepted, Obstacle, Refused};
 pub use read_error::ReadError;
+pub use requirements::{DEFAULT_MAX_BYTES, Requirements};
+pub use sealing::{confirm, sign};
+pub use signing::{Keys, MAX_KEYS, PublicKey, SecretKey};
+pub use values::Encoding;
 pub use waiting::{MAX_WAITING, MAX_WAITING_BYTES};
+pub use whom::Whom;
 
 /// What one file holds.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each file, never many at once")]
 pub enum Material {
     /// A named list, whole and checked.
-    List(trust::List),
+    List(ReadList),
     /// One CRL or, from PEM, several; their signatures are still to be checked.
     Crls(Vec<UnverifiedCrl>),
 }
@@ -41,17 +69,30 @@ pub enum Material {
 ///
 /// Takes them by value: a large file and what is built from it need not be in memory together.
 pub fn read(bytes: Vec<u8>) -> Result<Material, ReadError> {
+    read_under(bytes, &Requirements::default())
+}
+
+/// Reads the bytes of one file, if it meets the requirements: lists and compiled lists all of them, CRLs, which have
+/// their issuer's signature, only the size.
+pub fn read_under(bytes: Vec<u8>, under: &Requirements) -> Result<Material, ReadError> {
+    if header::length(&bytes) > under.max_bytes {
+        let why = format!(
+            "the file has {} bytes, and {} are allowed; publish a smaller one, or raise --revocation-max-bytes",
+            bytes.len(),
+            under.max_bytes
+        );
+        return Err(ReadError::whole(why).labelled("too_large"));
+    }
     let Some(start) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
-        return Err(ReadError::whole(
-            "the file is empty; a list that revokes nobody has a header line with \"entries\":0".to_owned(),
-        ));
+        let why = "the file is empty; a list that revokes nobody has a header line with \"entries\":0";
+        return Err(ReadError::whole(why.to_owned()).labelled("empty"));
     };
     if start == 0 && bytes.first() == Some(&der::SEQUENCE) {
         return UnverifiedCrl::read(bytes).map(|crl| Material::Crls(vec![crl])).map_err(ReadError::from);
     }
     let text = bytes.get(start..).unwrap_or_default();
     if text.first() == Some(&b'{') {
-        return list::read(bytes).map(Material::List);
+        return list::read(bytes, under).map(Material::List);
     }
     if text.starts_with(b"-----BEGIN X509 CRL") {
         let blocks = pem::decode(bytes)?;
@@ -66,5 +107,5 @@ pub fn read(bytes: Vec<u8>) -> Result<Material, ReadError> {
     } else {
         "this is neither a list (a JSON header on its first line) nor a CRL (PEM or DER); name a file that is one"
     };
-    Err(ReadError { line: Some(line), column: Some(1), why: why.to_owned() })
+    Err(ReadError::at(line, 1, why))
 }

@@ -56,10 +56,16 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-/// A time for people.
-pub(crate) fn show(time: Time) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp(time.as_seconds()).ok();
-    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| "a time beyond the year 9999".to_owned())
+/// A time for people: RFC 3339, with milliseconds if there are any.
+#[must_use]
+pub fn show(time: Time) -> String {
+    written(time).unwrap_or_else(|| "a time beyond the year 9999".to_owned())
+}
+
+/// A time for a list; `None` if RFC 3339 cannot say it.
+pub(crate) fn written(time: Time) -> Option<String> {
+    let nanoseconds = i128::from(time.as_millis()) * NANOSECONDS_PER_MILLISECOND;
+    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?.format(&Rfc3339).ok()
 }
 
 /// As much of foreign text as a sentence can bear.
@@ -89,6 +95,8 @@ mod tests {
         let early = parse("1900-01-01T00:00:00.0005Z").unwrap();
         assert_eq!(early.floor().next(), early.ceiling());
         assert_eq!(show(whole.floor()), "2026-01-31T12:00:00Z");
+        assert_eq!(show(finer.ceiling()), "2026-01-31T12:00:00.001Z");
+        assert_eq!((written(Time::NEVER), written(Time::BEGINNING)), (None, None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt;
 
 use trust::Time;
 
+use crate::lists::MAX_JUMP;
 use crate::moment::show;
 
 /// Outcomes of one file that are told one by one: a line in a log, not a page.
@@ -19,7 +20,8 @@ pub enum Accepted {
     Changed(String),
     /// It already was known, byte for byte.
     Unchanged(String),
-    /// Its issuer's certificate is not known yet; until then the issuer's status is unknown.
+    /// It waits for its issuer's certificate, and the issuer's status is unknown until then; or it is a delta CRL that
+    /// nothing in force can be combined with.
     Waiting(String),
 }
 
@@ -49,9 +51,7 @@ impl fmt::Display for Accepted {
         match self {
             Accepted::Changed(what) => write!(f, "in force now: {what}"),
             Accepted::Unchanged(what) => write!(f, "nothing new: {what}"),
-            Accepted::Waiting(what) => {
-                write!(f, "waits for its issuer's certificate, from the bundle or from a client's chain: {what}")
-            }
+            Accepted::Waiting(what) => write!(f, "waits: {what}"),
         }
     }
 }
@@ -59,8 +59,6 @@ impl fmt::Display for Accepted {
 /// What a CRL says that this program does not understand and must not skip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// It holds only what changed since another CRL.
-    Delta,
     /// It speaks of other issuers' certificates.
     Indirect,
     /// So does one of its entries.
@@ -74,7 +72,6 @@ pub enum Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Obstacle::Delta => f.write_str("it is a delta CRL"),
             Obstacle::Indirect => f.write_str("it is an indirect CRL"),
             Obstacle::CertificateIssuer => f.write_str("an entry names another certificate issuer (indirect CRL)"),
             Obstacle::CriticalExtension(oid) => write!(f, "its critical extension {oid} is unknown here"),
@@ -109,6 +106,20 @@ pub enum Refused {
         what: String,
         /// Both numbers.
         number: String,
+    },
+    /// Its number is too far above the one in force, and it was not read under keys.
+    AbsurdJump {
+        /// The list.
+        what: String,
+        /// Its number.
+        offered: String,
+        /// The number in force.
+        in_force: String,
+    },
+    /// It was not read under the keys that are required.
+    Unsigned {
+        /// The list.
+        what: String,
     },
     /// It was issued later than now, by more than clocks differ.
     FromTheFuture {
@@ -184,6 +195,8 @@ impl Refused {
         match self {
             Refused::Older { .. } => "older",
             Refused::SameNumber { .. } => "same_number",
+            Refused::AbsurdJump { .. } => "absurd_jump",
+            Refused::Unsigned { .. } => "unsigned",
             Refused::FromTheFuture { .. } => "from_the_future",
             Refused::Expired { .. } => "expired",
             Refused::BadSignature { .. } => "bad_signature",
@@ -197,9 +210,11 @@ impl Refused {
     }
 
     /// Every label.
-    pub const LABELS: [&'static str; 10] = [
+    pub const LABELS: [&'static str; 12] = [
         "older",
         "same_number",
+        "absurd_jump",
+        "unsigned",
         "from_the_future",
         "expired",
         "bad_signature",
@@ -231,6 +246,14 @@ impl fmt::Display for Refused {
                 "{what} has {number} like the one in force, but other content; publish each change with a higher \
                  number, and find out who published this one"
             ),
+            Refused::AbsurdJump { what, offered, in_force } => write!(
+                f,
+                "{what} has {offered}, more than {MAX_JUMP} above the one in force, {in_force}, and is not signed; find \
+                 out who published it, and publish one with the next number, or reset the floor"
+            ),
+            Refused::Unsigned { what } => {
+                write!(f, "{what} was not read under the keys that are required; sign it and publish it again")
+            }
             Refused::FromTheFuture { what, issued_at, now } => write!(
                 f,
                 "{what} was issued at {}, more than 5 minutes after now, {}; set the clock of this machine or of the \
@@ -262,7 +285,7 @@ impl fmt::Display for Refused {
             Refused::Unreadable { what, number, obstacle } => write!(
                 f,
                 "{what} with {number} cannot be read ({obstacle}), so the status of all that this issuer issued is \
-                 unknown; publish a full, direct CRL with a higher CRLNumber"
+                 unknown; publish a direct CRL without it, with a higher CRLNumber"
             ),
             Refused::TooMany { what, limit } => {
                 write!(f, "{what} is one too many, the limit is {limit}; remove files that are not needed")

@@ -44,7 +44,7 @@ pub(crate) fn decode(text: Vec<u8>) -> Result<Vec<Vec<u8>>, ReadError> {
     }
     if let Some(line) = begun {
         let why = "this PEM block has no END line, the file is cut short; fetch the CRL again, whole";
-        return Err(ReadError::at(line, 1, why));
+        return Err(ReadError::at(line, 1, why).labelled("truncated"));
     }
     Ok(decoder.split(&starts))
 }
@@ -97,7 +97,8 @@ impl Decoder {
 
     fn finish(&mut self, line: usize) -> Result<(), ReadError> {
         if !self.held.is_empty() {
-            return Err(ReadError::at(line, 1, "the base64 before this line is cut short; fetch the CRL again, whole"));
+            let why = "the base64 before this line is cut short; fetch the CRL again, whole";
+            return Err(ReadError::at(line, 1, why).labelled("truncated"));
         }
         self.padded = false;
         Ok(())

@@ -15,17 +15,35 @@ pub struct ReadError {
     pub column: Option<usize>,
     /// What is wrong, and the remedy.
     pub why: String,
+    label: &'static str,
 }
 
 impl ReadError {
+    /// Every label.
+    pub const LABELS: [&'static str; 8] =
+        ["malformed", "empty", "truncated", "digest_mismatch", "unsigned", "under_signed", "wrong_scope", "too_large"];
+
+    /// One fixed word, for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        self.label
+    }
+
+    /// The same under another label than `malformed`; one of [`ReadError::LABELS`].
+    #[must_use]
+    pub(crate) fn labelled(self, label: &'static str) -> ReadError {
+        debug_assert!(ReadError::LABELS.contains(&label), "{label}");
+        ReadError { label, ..self }
+    }
+
     /// About the file as a whole.
     pub(crate) fn whole(why: String) -> ReadError {
-        ReadError { line: None, column: None, why }
+        ReadError { line: None, column: None, why, label: "malformed" }
     }
 
     /// At `column` of `line`.
     pub(crate) fn at(line: usize, column: usize, why: impl Into<String>) -> ReadError {
-        ReadError { line: Some(line), column: Some(column.max(1)), why: why.into() }
+        ReadError { line: Some(line), column: Some(column.max(1)), why: why.into(), label: "malformed" }
     }
 
     /// From what serde_json said about this line, which it takes for the first of its input.
@@ -33,14 +51,16 @@ impl ReadError {
         let said = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let what = said.strip_suffix(&place).unwrap_or(&said);
-        let remedy = match error.classify() {
-            serde_json::error::Category::Eof => "; the line is cut short: publish the file again, whole",
-            serde_json::error::Category::Syntax => "; a line is one JSON object: correct it and publish the file again",
+        let (remedy, label) = match error.classify() {
+            serde_json::error::Category::Eof => ("; the line is cut short: publish the file again, whole", "truncated"),
+            serde_json::error::Category::Syntax => {
+                ("; a line is one JSON object: correct it and publish the file again", "malformed")
+            }
             serde_json::error::Category::Data | serde_json::error::Category::Io => {
-                "; correct the line and publish the file again"
+                ("; correct the line and publish the file again", "malformed")
             }
         };
-        ReadError::at(line, error.column(), format!("{what}{remedy}"))
+        ReadError::at(line, error.column(), format!("{what}{remedy}")).labelled(label)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use trust::Sha256;
 
-use crate::crl::Facts;
+use crate::crl::{Facts, compare_numbers};
 use crate::{Refused, UnverifiedCrl};
 
 /// CRLs that may wait. A mesh has one or two levels of issuing authorities, some dozen at most.
@@ -17,7 +17,7 @@ pub const MAX_WAITING: usize = 64;
 pub const MAX_WAITING_BYTES: usize = 256 << 20;
 
 /// Those that wait.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting {
     crls: Vec<UnverifiedCrl>,
 }
@@ -55,6 +55,11 @@ impl Waiting {
         self.crls.push(crl);
     }
 
+    /// What is known of each.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = &Facts> {
+        self.crls.iter().map(UnverifiedCrl::facts)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.crls.is_empty()
     }
@@ -69,11 +74,18 @@ impl Waiting {
     }
 }
 
-/// A delta CRL has its full CRL's scope and must not push it out.
+/// A delta CRL has its complete CRL's scope and must not push it out, nor one that needs an older complete CRL than
+/// it does itself.
 fn is_earlier_issue(known: &Facts, new: &Facts) -> bool {
+    let has_no_higher_base = match (&known.base, &new.base) {
+        (None, None) => true,
+        (Some(known), Some(new)) => compare_numbers(new, known) != Ordering::Greater,
+        _ => false,
+    };
     known.issuer_name == new.issuer_name
         && known.key_id == new.key_id
-        && known.scope == new.scope
+        && known.scope_id == new.scope_id
         && known.obstacle.is_some() == new.obstacle.is_some()
+        && has_no_higher_base
         && known.order.compare(&new.order) == Ordering::Less
 }

@@ -16,6 +16,10 @@ fn now() -> Time {
     Time::from_seconds(OffsetDateTime::now_utc().unix_timestamp())
 }
 
+fn hours_ago(hours: i64) -> OffsetDateTime {
+    OffsetDateTime::now_utc() - time::Duration::hours(hours)
+}
+
 struct Scene {
     root: Authority,
     issuing: Authority,
@@ -30,7 +34,7 @@ impl Scene {
         let issuing = root.intermediate("issuing");
         let leaf = issuing.issue(LeafSpec::spiffe("spiffe://td/ns/a"));
         let bundle = Arc::new(Bundle::new(vec![(root.der().clone(), Speaks::ForAnybody)]).unwrap());
-        Scene { root, issuing, leaf, bundle, library: Library::new() }
+        Scene { root, issuing, leaf, bundle, library: Library::default() }
     }
 
     fn accept(&mut self, bytes: Vec<u8>) -> Accepted {
@@ -50,7 +54,13 @@ impl Scene {
             idle_timeout: None,
         };
         let knowledge = self.library.snapshot().map_or(Knowledge::Missing, Knowledge::Known);
-        let state = TrustState { epoch: 1, bundle: self.bundle.clone(), knowledge, overlay: Arc::default(), policy: Arc::new(policy) };
+        let state = TrustState {
+            epoch: 1,
+            bundle: self.bundle.clone(),
+            knowledge,
+            overlay: Arc::default(),
+            policy: Arc::new(policy),
+        };
         judge(&session, &state, now()).map(|_| ())
     }
 }
@@ -88,16 +98,37 @@ fn an_intermediate_is_revoked_by_its_issuers_crl() {
 }
 
 #[test]
-fn a_delta_crl_makes_the_status_unknown() {
+fn a_delta_crl_revokes_and_releases_a_leaf_and_expires() {
     let mut scene = Scene::new();
-    scene.accept(scene.issuing.crl(CrlSpec::new(1)));
-    scene.library.introduce(scene.issuing.der(), &scene.bundle, now());
     scene.accept(scene.root.crl(CrlSpec::new(1)));
+    scene.accept(scene.issuing.crl(CrlSpec::new(1).revoke_with_reason(&scene.leaf.serial(), 6)));
+    scene.library.introduce(scene.issuing.der(), &scene.bundle, now());
+    assert_eq!(revoked(scene.verdict()), Some((Selector::Crl, Place::Leaf)));
+    scene.accept(scene.issuing.crl(CrlSpec::new(2).delta_of(1).revoke_with_reason(&scene.leaf.serial(), 8)));
     assert_eq!(scene.verdict(), Ok(()));
-    let delta = read(scene.root.crl(CrlSpec::new(2).delta_of(1))).unwrap();
-    let refused = scene.library.accept(delta, &scene.bundle, now()).unwrap_err();
-    assert!(refused.changed(), "{refused}");
-    assert_eq!(scene.verdict(), Err(Denial::StatusUnknown(Place::Intermediate)));
+    // One that waits for its complete CRL clears nobody, and revokes.
+    let waits = scene.accept(scene.issuing.crl(CrlSpec::new(9).delta_of(8).revoke(&scene.leaf.serial())));
+    assert!(matches!(waits, Accepted::Waiting(_)), "{waits}");
+    assert_eq!(revoked(scene.verdict()), Some((Selector::Crl, Place::Leaf)));
+    scene.accept(scene.issuing.crl(CrlSpec::new(10)));
+    assert_eq!(scene.verdict(), Ok(()));
+    // One past its nextUpdate says that there is a newer one: the complete CRL, though current, clears nobody any more.
+    let (before, past) = (hours_ago(2), hours_ago(1));
+    scene.accept(scene.issuing.crl(CrlSpec::new(11).delta_of(10).this_update(before).next_update(past)));
+    assert_eq!(scene.verdict(), Err(Denial::SnapshotOutdated));
+    scene.accept(scene.issuing.crl(CrlSpec::new(12).delta_of(10)));
+    assert_eq!(scene.verdict(), Ok(()));
+}
+
+#[test]
+fn a_delta_crl_without_its_complete_one_leaves_the_status_unknown() {
+    let mut scene = Scene::new();
+    scene.accept(scene.root.crl(CrlSpec::new(1)));
+    scene.accept(scene.issuing.crl(CrlSpec::new(2).delta_of(1)));
+    scene.library.introduce(scene.issuing.der(), &scene.bundle, now());
+    assert_eq!(scene.verdict(), Err(Denial::StatusUnknown(Place::Leaf)));
+    scene.accept(scene.issuing.crl(CrlSpec::new(1)));
+    assert_eq!(scene.verdict(), Ok(()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use revocation::{Material, ReadError, read};
-use trust::{List, Reason, Sha256, Terms, Time, serial_key};
+use trust::{List, Mode, Reason, Sha256, Terms, Time, serial_key};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -15,7 +15,7 @@ fn header(entries: usize) -> String {
 
 fn list(text: &str) -> Result<List, ReadError> {
     match read(text.as_bytes().to_vec())? {
-        Material::List(list) => Ok(list),
+        Material::List(read) => Ok(read.list),
         Material::Crls(_) => panic!("{text:?} was taken for CRLs"),
     }
 }
@@ -195,7 +195,19 @@ fn a_bad_header_refuses_the_whole_file_with_line_and_column() {
         ("\"sequence\":12", "\"sequence\":1.5", "1.5", "invalid type: floating point"),
         ("\"sequence\":12", "\"sequence\":99999999999999999999", "99", "invalid type: floating point"),
         ("\"sequence\":12", "\"sequence\":12,\"sequence\":12", "\"sequence\"", "duplicate field `sequence`"),
-        ("\"sequence\":12", "\"mode\":\"observe\",\"sequence\":12", "\"mode\"", "unknown field `mode`"),
+        ("\"sequence\":12", "\"moda\":\"observe\",\"sequence\":12", "\"moda\"", "unknown field `moda`"),
+        ("\"sequence\":12", "\"mode\":\"watch\",\"sequence\":12", "\"watch\"", "unknown mode \"watch\"; the modes are"),
+        ("\"sequence\":12", "\"encoding\":\"zip\",\"sequence\":12", "\"zip\"", "unknown encoding \"zip\""),
+        (
+            "\"sequence\":12",
+            "\"encoding\":\"binary\",\"sequence\":12",
+            "prod\",\"",
+            "compiled list has sha256 and bytes",
+        ),
+        ("\"sequence\":12", "\"scope\":\"a b\",\"sequence\":12", "a b\"", "scope \"a b\" is not made of"),
+        ("\"sequence\":12", "\"confirm\":1,\"sequence\":12", "confirm\":1", "invalid type: integer `1`"),
+        ("\"sequence\":12", "\"absorbs\":[\"a/b\"],\"sequence\":12", "a/b\"", "id of a denial \"a/b\""),
+        ("\"sequence\":12", "\"bytes\":0,\"sequence\":12", "prod\",\"", "bytes without sha256"),
         ("\"prod\"", "\"\"", "\"\"", "name \"\" is not made of"),
         ("\"prod\"", "\"a b\"", "a b\"", "name \"a b\" is not made of"),
         ("\"prod\"", "\"é\"", "é\"", "is not made of"),
@@ -278,4 +290,47 @@ fn a_list_cut_at_any_byte_is_refused() {
         assert!(list(&text[..end]).is_err(), "{:?}", &text[..end]);
     }
     assert!(list(&text[..text.len() - 1]).is_ok());
+}
+
+#[test]
+fn an_entry_or_a_list_marked_to_observe_only_observes() {
+    let entries = "{\"trust_domain\":\"a\",\"mode\":\"observe\"}\n{\"trust_domain\":\"b\",\"mode\":\"enforce\"}";
+    let mixed = list(&format!("{}\n{entries}\n", header(2))).unwrap();
+    assert_eq!((mixed.mode, mixed.selectors.len(), mixed.observed.len()), (Mode::Enforce, 1, 1));
+    assert!(mixed.observed.trust_domains.contains_key("a") && mixed.selectors.trust_domains.contains_key("b"));
+    let whole = header(2).replace("\"prod\"", "\"prod\",\"mode\":\"observe\"");
+    let whole = list(&format!("{whole}\n{entries}\n")).unwrap();
+    assert_eq!((whole.mode, whole.selectors.len(), whole.observed.len()), (Mode::Observe, 0, 2));
+}
+
+#[test]
+fn a_header_may_carry_the_digest_of_an_unsigned_list() {
+    let entry = "{\"trust_domain\":\"td\"}\n";
+    let with = |digest: Sha256, bytes: usize| {
+        let more = format!("\"prod\",\"sha256\":\"{digest}\",\"bytes\":{bytes}");
+        list(&format!("{}\n{entry}", header(1).replace("\"prod\"", &more)))
+    };
+    let good = Sha256::of(entry.as_bytes());
+    assert_eq!(with(good, entry.len()).unwrap().selectors.len(), 1);
+    assert_eq!(with(Sha256::of(b""), entry.len()).unwrap_err().label(), "digest_mismatch");
+    assert_eq!(with(good, entry.len() + 1).unwrap_err().label(), "truncated");
+    assert_eq!(with(good, entry.len() - 1).unwrap_err().label(), "malformed");
+}
+
+#[test]
+fn a_refusal_has_one_word_for_metrics() {
+    for (bytes, label) in [
+        (b"".to_vec(), "empty"),
+        (b" \n".to_vec(), "empty"),
+        (b"hello".to_vec(), "malformed"),
+        (header(1).into_bytes(), "truncated"),
+        (header(0)[..40].as_bytes().to_vec(), "truncated"),
+        (format!("{}\n{{\"id\":", header(1)).into_bytes(), "truncated"),
+        (format!("{}\n{{}}\n", header(1)).into_bytes(), "malformed"),
+        (b"-----BEGIN X509 CRL-----\n".to_vec(), "truncated"),
+        (b"\x30\x00".to_vec(), "malformed"),
+    ] {
+        let error = read(bytes).unwrap_err();
+        assert!(error.label() == label && ReadError::LABELS.contains(&label), "{label}: {error}");
+    }
 }

@@ -75,8 +75,8 @@ fn a_damaged_list_never_panics_and_is_never_accepted_with_a_wrong_count() {
     let (good, mut dice, mut accepted) = (good_list(), Dice(1), 0);
     for _ in 0..ITERATIONS {
         let bytes = dice.damage(&good);
-        if let Ok(Material::List(list)) = read(bytes.clone()) {
-            check_count(&bytes, &list);
+        if let Ok(Material::List(read)) = read(bytes.clone()) {
+            check_count(&bytes, &read.list);
             accepted += 1;
         }
     }
@@ -95,7 +95,7 @@ fn a_crl_damaged_after_it_was_signed_is_never_taken_in() {
         let Ok(material) = read(if round % 4 == 0 { dice.damage(&pem(&bytes)) } else { bytes.clone() }) else {
             continue;
         };
-        let result = Library::new().accept(material, &bundle, NOW);
+        let result = Library::default().accept(material, &bundle, NOW);
         assert!(undamaged || !matches!(result, Ok(Accepted::Changed(_))), "{bytes:02x?}");
     }
 }
@@ -107,7 +107,7 @@ fn a_crl_damaged_before_it_was_signed_never_panics() {
     let (mut dice, mut accepted) = (Dice(3), 0);
     for _ in 0..ITERATIONS {
         let Ok(material) = read(root.sign(&dice.damage(&good))) else { continue };
-        let mut library = Library::new();
+        let mut library = Library::default();
         if library.accept(material, &bundle, NOW).is_ok() {
             accepted += 1;
             assert!(library.snapshot().unwrap().entries() <= 8);
@@ -130,8 +130,8 @@ proptest! {
         let end = header.iter().position(|byte| *byte == b'\n').unwrap();
         let beginnings = [b"{".to_vec(), header[..=end].to_vec(), b"-----BEGIN X509 CRL-----\n".to_vec(), vec![0x30]];
         let bytes = [beginnings[kind].as_slice(), &bytes].concat();
-        if let Ok(Material::List(list)) = read(bytes.clone()) {
-            check_count(&bytes, &list);
+        if let Ok(Material::List(read)) = read(bytes.clone()) {
+            check_count(&bytes, &read.list);
         }
     }
 
@@ -145,7 +145,7 @@ proptest! {
         spec.entries = entries.iter().map(|content| tlv(0x30, content)).collect();
         spec.extensions = extensions.iter().map(|content| tlv(0x30, content)).collect();
         if let Ok(material) = read(root.crl(&spec)) {
-            let _ = Library::new().accept(material, &bundle(&[&root]), NOW);
+            let _ = Library::default().accept(material, &bundle(&[&root]), NOW);
         }
     }
 }

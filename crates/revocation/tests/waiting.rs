@@ -14,14 +14,14 @@ fn accept(library: &mut Library, der: Vec<u8>, bundle: &Bundle) -> Result<Accept
 /// Whether any CRL of `issuer` revokes this serial.
 fn revokes(snapshot: &Snapshot, issuer: &Authority, serial: u8) -> bool {
     let key = serial_key(&issuer.key_digest(), &[serial]);
-    snapshot.crls().filter(|crl| crl.issuer_key == issuer.key_digest()).any(|crl| crl.serials.find(key).is_some())
+    snapshot.crls().filter(|crl| crl.issuer_key == issuer.key_digest()).any(|crl| crl.find(key).is_some())
 }
 
 #[test]
 fn a_crl_waits_for_its_issuer_and_is_taken_in_when_it_is_introduced() {
     let (root, issuing) = (Authority::new("root", SIGNS_ALL), Authority::new("issuing", SIGNS_ALL));
     let bundle = bundle(&[&root]);
-    let mut library = Library::new();
+    let mut library = Library::default();
     let der = issuing.crl(&Spec::number(1).revoking(&[7]));
     assert!(matches!(accept(&mut library, der.clone(), &bundle), Ok(Accepted::Waiting(_))));
     assert!(matches!(accept(&mut library, der, &bundle), Ok(Accepted::Unchanged(_))));
@@ -42,7 +42,7 @@ fn a_crl_waits_for_its_issuer_and_is_taken_in_when_it_is_introduced() {
 #[test]
 fn a_new_bundle_ends_the_waiting_too() {
     let (root, later) = (Authority::new("root", SIGNS_ALL), Authority::new("later", SIGNS_ALL));
-    let mut library = Library::new();
+    let mut library = Library::default();
     accept(&mut library, later.crl(&Spec::number(1).revoking(&[7])), &bundle(&[&root])).unwrap();
     assert!(!library.rebase(&bundle(&[&root])));
     assert!(library.rebase(&bundle(&[&root, &later])));
@@ -56,7 +56,7 @@ fn a_new_bundle_ends_the_waiting_too() {
 fn a_crl_for_the_new_key_of_a_known_name_waits_and_is_no_forgery() {
     let (old, new) = (Authority::new("issuing", SIGNS_ALL), Authority::new("issuing", SIGNS_ALL));
     let bundle = bundle(&[&old]);
-    let mut library = Library::new();
+    let mut library = Library::default();
     let spec = Spec::number(1).revoking(&[7]).with(AUTHORITY_KEY_ID, false, &sequence(&[&tlv(0x80, &new.key_id())]));
     assert!(matches!(accept(&mut library, new.crl(&spec), &bundle), Ok(Accepted::Waiting(_))));
     assert!(library.introduce(&new.certificate, &bundle, NOW));
@@ -69,7 +69,7 @@ fn one_that_waited_and_proves_forged_is_dropped_loudly_and_crls_stay_required() 
     let (root, issuing) = (Authority::new("root", SIGNS_ALL), Authority::new("issuing", SIGNS_ALL));
     let forger = Authority::new("issuing", SIGNS_ALL);
     let bundle = bundle(&[&root]);
-    let mut library = Library::new();
+    let mut library = Library::default();
     accept(&mut library, forger.crl(&Spec::number(1)), &bundle).unwrap();
     assert!(library.introduce(&issuing.certificate, &bundle, NOW));
     let refusals = library.take_refusals();
@@ -84,7 +84,7 @@ fn one_that_waited_and_proves_forged_is_dropped_loudly_and_crls_stay_required() 
 fn the_room_for_waiting_ones_is_limited_and_a_new_issue_takes_its_elders_place() {
     let root = Authority::new("root", SIGNS_ALL);
     let bundle = bundle(&[&root]);
-    let mut library = Library::new();
+    let mut library = Library::default();
     let issuers: Vec<Authority> = (0..MAX_WAITING).map(|n| Authority::new(&format!("ca {n}"), SIGNS_ALL)).collect();
     for issuer in &issuers {
         accept(&mut library, issuer.crl(&Spec::number(1)), &bundle).unwrap();

@@ -1,4 +1,4 @@
-//! The anchors of all `--client-ca` paths, as one bundle.
+//! The anchors of all `--client-ca` paths, or those of `--control-ca`, as one bundle.
 //!
 //! Called at start and whenever one of the files may have changed. All or nothing: one bad file refuses the whole,
 //! because a bundle that lacks an anchor for a moment would cut that anchor's clients.
@@ -19,17 +19,25 @@ const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The bytes of all anchor files, and what could not be read of them.
 pub(crate) struct AnchorFiles {
+    flag: &'static str,
     certificates: Vec<(CertificateDer<'static>, Speaks, PathBuf)>,
     digest: Sha256,
     stamps: Vec<Stamp>,
+    files: Vec<PathBuf>,
     failure: Option<Failure>,
 }
 
 impl AnchorFiles {
     /// Reads them all, up to the first that is bad.
     pub(crate) fn read(paths: &[(Speaks, PathBuf)]) -> AnchorFiles {
-        let mut files =
-            AnchorFiles { certificates: Vec::new(), digest: Sha256([0; 32]), stamps: Vec::new(), failure: None };
+        AnchorFiles::read_for(FLAG, paths)
+    }
+
+    /// The same for another flag than `--client-ca`.
+    pub(crate) fn read_for(flag: &'static str, paths: &[(Speaks, PathBuf)]) -> AnchorFiles {
+        let digest = Sha256([0; 32]);
+        let (certificates, stamps, files) = (Vec::new(), Vec::new(), Vec::new());
+        let mut files = AnchorFiles { flag, certificates, digest, stamps, files, failure: None };
         for (speaks, path) in paths {
             if let Err(failure) = files.add_path(speaks, path) {
                 files.failure = Some(failure);
@@ -40,7 +48,7 @@ impl AnchorFiles {
     }
 
     fn add_path(&mut self, speaks: &Speaks, path: &Path) -> Result<(), Failure> {
-        let named = Named { flag: FLAG, path };
+        let named = Named { flag: self.flag, path };
         let files = list(path).map_err(|why| named.failure(why))?;
         if files.is_empty() {
             return Err(named.failure("holds no file with an anchor; put PEM certificates into it"));
@@ -55,10 +63,11 @@ impl AnchorFiles {
     }
 
     fn add_file(&mut self, speaks: &Speaks, file: &Path) -> Result<(), Failure> {
-        let named = Named { flag: FLAG, path: file };
+        let named = Named { flag: self.flag, path: file };
         let content = read(file, PEM_LIMIT).map_err(|why| named.failure(why))?;
         self.digest = Sha256::of_two(&self.digest.0, &content.digest().0);
         self.stamps.push(content.stamp.clone());
+        self.files.push(file.to_owned());
         let all = pem::certificates(&content.bytes).map_err(|why| named.failure(why))?;
         self.certificates.extend(all.into_iter().map(|one| (one, speaks.clone(), file.to_owned())));
         Ok(())
@@ -79,6 +88,11 @@ impl AnchorFiles {
         &self.stamps
     }
 
+    /// The files that were read, in the order of their stamps.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        self.files.iter().map(PathBuf::as_path).collect()
+    }
+
     /// The bundle, and sentences about what deserves a look.
     pub(crate) fn build(self, now: Time) -> Result<(Bundle, Vec<String>), Failure> {
         if let Some(failure) = self.failure {
@@ -92,7 +106,7 @@ impl AnchorFiles {
             let number = numbers.entry(file.clone()).or_default();
             *number = number.saturating_add(1);
             let place = format!("certificate {number}");
-            let named = Named { flag: FLAG, path: &file };
+            let named = Named { flag: self.flag, path: &file };
             let warning = check(&der, now).map_err(|why| named.failure(format_args!("{place} {why}")))?;
             warnings.extend(warning.map(|why| format!("{named}: {place} {why}")));
             places.push((file, place));
@@ -102,7 +116,7 @@ impl AnchorFiles {
             let unknown = (PathBuf::new(), String::new());
             let (file, place) = places.get(error.position).unwrap_or(&unknown);
             let why = format_args!("{place} {}; remove it, or replace it by an authority's certificate", error.why);
-            Named { flag: FLAG, path: file }.failure(why)
+            Named { flag: self.flag, path: file }.failure(why)
         })?;
         Ok((bundle, warnings))
     }

@@ -27,6 +27,15 @@ pub(crate) struct Heard {
     pub(crate) everything: bool,
 }
 
+impl Heard {
+    /// Whether something that happened concerns this file: its writer closed it, or it came there whole.
+    pub(crate) fn tells_of(&self, file: &Path) -> bool {
+        let mut trail = Trail::default();
+        trail.follow(file);
+        self.everything || self.paths.iter().any(|path| trail.concerns(path))
+    }
+}
+
 /// Rung by the kernel's events, heard by one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {

@@ -9,14 +9,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use trust::Sha256;
+use trust::{Sha256, Time};
 
 use crate::LoadFailure;
 
 /// Bytes of one PEM file: some 500 certificates, three times the store of a browser.
 pub(crate) const PEM_LIMIT: u64 = 1 << 20;
-/// Bytes of one list or CRL: twelve million revocations.
-pub(crate) const REVOCATIONS_LIMIT: u64 = 512 << 20;
 /// Files directly in one folder: four times the CRLs that can be in force.
 const MAX_FILES: usize = 4096;
 
@@ -25,6 +23,8 @@ const MAX_FILES: usize = 4096;
 pub(crate) enum Unread {
     /// There is nothing at the path.
     Missing,
+    /// It has more bytes than this.
+    TooLarge(u64),
     /// Why, and the remedy.
     Because(String),
 }
@@ -33,6 +33,9 @@ impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unread::Missing => f.write_str("does not exist; create it or correct the path"),
+            Unread::TooLarge(limit) => {
+                write!(f, "is larger than {limit} bytes, which is the limit; name the right file, or split it")
+            }
             Unread::Because(why) => f.write_str(why),
         }
     }
@@ -70,6 +73,12 @@ impl Stamp {
         }
     }
 
+    /// When the file was last written.
+    pub(crate) fn modified(&self) -> Time {
+        let (seconds, nanoseconds) = self.modified;
+        Time::from_millis(seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000))
+    }
+
     /// Of the file at `path`, symbolic links followed.
     pub(crate) fn at(path: &Path) -> Result<Stamp, Unread> {
         Ok(Stamp::of(&fs::metadata(path)?))
@@ -100,18 +109,14 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Content, Unread> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     check_regular(&metadata)?;
-    let too_large = || {
-        let limit = limit >> 20;
-        Unread::Because(format!("is larger than {limit} MiB; name the right file, or split it"))
-    };
     if metadata.len() > limit {
-        return Err(too_large());
+        return Err(Unread::TooLarge(limit));
     }
     // One byte more than announced: reading ends without growing the buffer to twice its size.
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1));
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-        return Err(too_large());
+        return Err(Unread::TooLarge(limit));
     }
     Ok(Content { bytes, stamp: Stamp::of(&metadata), mode: metadata.mode() })
 }

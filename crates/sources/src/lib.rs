@@ -1,29 +1,59 @@
 //! Where trust comes from: files, read and checked, then published.
 //!
-//! `portcullis` calls [`load`] once at start (and for `check`), then [`watch`] for as long as it runs. What is good
-//! goes to [`proxy::Live`]; what is bad leaves the last good state in force, with one error line and a counter.
+//! `portcullis` calls [`load`] once at start (and for `check`), then [`watch`] for as long as it runs; `control` asks
+//! at the [`Desk`]. What is good goes to [`proxy::Live`]; what is bad leaves the last good state in force, with one
+//! error line and a counter.
 //!
 //! Invariants: files are read on a thread of their own, never on a worker; nothing half-read is published; what was
-//! once in force is not taken back because a file vanished. It must never judge a session.
+//! once in force is not taken back because a file vanished, nor because the process was restarted. It must never judge
+//! a session.
 
 mod anchors;
 mod bell;
+mod clerk;
+mod control_anchors;
 mod credential;
+mod denials;
+mod desk;
 mod file;
+mod held;
+mod holdings;
+mod inventory;
+mod keeper;
+mod kept;
+mod keys;
+mod knowledge;
 mod load;
+mod offer;
 mod pem;
+mod records;
 mod refusal;
+mod refusals;
+mod remembered;
 mod report;
+mod report_desk;
+mod restored;
 mod revocations;
+mod source;
+mod state_dir;
 mod trail;
 mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use trust::{Bundle, Knowledge, Speaks};
 
+pub use control_anchors::ControlAnchors;
+pub use desk::Desk;
+pub use keys::read_keys;
 pub use load::load;
+pub use records::{
+    CrlRecord, DenialRecord, DeskError, Entry, Floor, FloorReset, HeldRecord, ListRecord, NewDenial, Preview,
+    PreviewedIdentity, Push, Pushed, RefusalRecord, RequirementsRecord, State, StateDirRecord,
+};
+pub use revocation::Requirements;
 pub use watch::{Baseline, Watching, watch};
 
 /// Where our own certificate and key are.
@@ -51,7 +81,18 @@ pub struct Paths {
     pub revocations: Vec<PathBuf>,
     /// `--no-revocations`.
     pub no_revocations: bool,
+    /// `--state-dir`: where accepted knowledge is kept over a restart.
+    pub state_dir: Option<PathBuf>,
+    /// `--revocation-key`, `--revocation-threshold`, `--revocation-scope` and `--revocation-max-bytes`.
+    pub requirements: Requirements,
+    /// `--max-cut-fraction`: knowledge that would cut a larger share of the live sessions is held.
+    pub max_cut_fraction: Option<f64>,
+    /// `--max-denial-ttl`.
+    pub max_denial_ttl: Duration,
 }
+
+/// How long a denial may live if nothing else is said: a day, within which a list can be published.
+pub const DEFAULT_MAX_DENIAL_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Why the first load failed: one sentence with the flag, the file and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]

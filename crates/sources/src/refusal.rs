@@ -14,6 +14,8 @@ pub(crate) enum Again {
     AtPoll,
     /// Another bundle may.
     WithBundle,
+    /// It may pass when an operator takes the list's floor away.
+    WithoutFloor,
 }
 
 /// When it may pass.
@@ -21,14 +23,14 @@ pub(crate) fn again(refused: &Refused) -> Again {
     match refused {
         Refused::FromTheFuture { .. } => Again::AtPoll,
         Refused::BadSignature { .. } | Refused::NotEntitled { .. } | Refused::TooMany { .. } => Again::WithBundle,
+        Refused::Older { .. } | Refused::SameNumber { .. } | Refused::AbsurdJump { .. } => Again::WithoutFloor,
         Refused::InPart { first, rest, .. } => {
             let all = || std::iter::once(&**first).chain(rest).map(again);
             let soonest = [Again::AtPoll, Again::WithBundle].into_iter().find(|wanted| all().any(|one| one == *wanted));
             soonest.unwrap_or(Again::Never)
         }
-        Refused::Older { .. }
-        | Refused::SameNumber { .. }
-        | Refused::Expired { .. }
+        Refused::Expired { .. }
+        | Refused::Unsigned { .. }
         | Refused::UnknownAlgorithm { .. }
         | Refused::Malformed { .. }
         | Refused::Unreadable { .. } => Again::Never,
@@ -43,6 +45,8 @@ pub(crate) fn yields(refused: &Refused) -> bool {
             rest.len().saturating_add(1) < *of || yields(first) || rest.iter().any(yields)
         }
         Refused::SameNumber { .. }
+        | Refused::AbsurdJump { .. }
+        | Refused::Unsigned { .. }
         | Refused::FromTheFuture { .. }
         | Refused::Expired { .. }
         | Refused::BadSignature { .. }
@@ -61,6 +65,8 @@ pub(crate) fn is_tolerable(refused: &Refused) -> bool {
         Refused::Older { .. } | Refused::Unreadable { .. } => true,
         Refused::InPart { first, rest, .. } => is_tolerable(first) && rest.iter().all(is_tolerable),
         Refused::SameNumber { .. }
+        | Refused::AbsurdJump { .. }
+        | Refused::Unsigned { .. }
         | Refused::FromTheFuture { .. }
         | Refused::Expired { .. }
         | Refused::BadSignature { .. }

@@ -1,7 +1,9 @@
 //! One log line and one count for each load of a file.
 //!
-//! Called by `watch.rs`. It must never log what a key file holds.
+//! Called by `watch.rs` and its parts; what is said of denials and pushes is in `report_desk.rs`. It must never log
+//! what a key file holds.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,18 +12,33 @@ use proxy::{Live, Metrics, ReloadResult, ReloadSource};
 use revocation::Refused;
 
 use crate::file::Failure;
+use crate::offer::word;
+use crate::refusals::Refusals;
 use crate::revocations::Outcome;
 
 /// Where lines and counts go.
 pub(crate) struct Report {
-    live: Arc<Live>,
-    metrics: Arc<Metrics>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) metrics: Arc<Metrics>,
+    refusals: RefCell<Refusals>,
 }
 
 impl Report {
     /// To the log of the process and these metrics.
     pub(crate) fn new(live: Arc<Live>, metrics: Arc<Metrics>) -> Report {
-        Report { live, metrics }
+        metrics.expect_refusals(&crate::load::labels());
+        Report { live, metrics, refusals: RefCell::default() }
+    }
+
+    /// What was refused so far.
+    pub(crate) fn refusals<T>(&self, ask: impl FnOnce(&Refusals) -> T) -> T {
+        ask(&self.refusals.borrow())
+    }
+
+    /// Revocations were refused: counted by label, and remembered for the operator's side.
+    pub(crate) fn refused(&self, label: &'static str, (sentence, from): (&str, &str)) {
+        self.metrics.revocation_refused(label);
+        self.refusals.borrow_mut().add(label, (sentence, from), self.live.now());
     }
 
     /// Something new is in force.
@@ -50,7 +67,7 @@ impl Report {
         self.fail(source, (failure, "; the last good state stays in force"), began);
     }
 
-    fn fail(&self, source: ReloadSource, (failure, consequence): (&Failure, &str), began: Instant) {
+    pub(crate) fn fail(&self, source: ReloadSource, (failure, consequence): (&Failure, &str), began: Instant) {
         self.metrics.reloaded(source, ReloadResult::Failed);
         tracing::error!(
             target: "portcullis",
@@ -72,7 +89,7 @@ impl Report {
     pub(crate) fn revocations(&self, path: &Path, (outcome, began): (&Outcome, Instant)) {
         match outcome {
             Outcome::Accepted { accepted, .. } if !accepted.changed() => self.unchanged(ReloadSource::Revocations),
-            Outcome::Accepted { accepted, list, sequence, entries } => {
+            Outcome::Accepted { accepted, about } => {
                 self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Changed);
                 tracing::info!(
                     target: "portcullis",
@@ -80,22 +97,25 @@ impl Report {
                     source = name(ReloadSource::Revocations),
                     path = %path.display(),
                     result = accepted.label(),
-                    list,
-                    sequence,
-                    entries,
+                    list = about.list.as_deref().unwrap_or("crl"),
+                    mode = about.mode.map(word),
+                    sequence = about.sequence,
+                    entries = about.entries,
                     epoch = self.live.epoch(),
                     took_ms = milliseconds(began),
                     "{accepted}"
                 );
             }
-            Outcome::Failed(failure) => self.failed(ReloadSource::Revocations, (failure, began)),
-            Outcome::Refused { failure, changed: false, .. } => {
+            Outcome::Failed(label, failure) | Outcome::Refused { label, failure, changed: false, .. } => {
                 self.failed(ReloadSource::Revocations, (failure, began));
+                self.refused(label, (&failure.sentence, &path.display().to_string()));
             }
             // The sentence itself says what is different now.
-            Outcome::Refused { failure, changed: true, .. } => {
+            Outcome::Refused { label, failure, changed: true, .. } => {
                 self.fail(ReloadSource::Revocations, (failure, ""), began);
+                self.refused(label, (&failure.sentence, &path.display().to_string()));
             }
+            Outcome::Held(record) => self.held(record),
             Outcome::Same => self.unchanged(ReloadSource::Revocations),
             Outcome::Silence => {}
         }
@@ -103,6 +123,7 @@ impl Report {
 
     /// A CRL that had waited for its issuer was refused when it came.
     pub(crate) fn refused_after_waiting(&self, refused: &Refused) {
+        self.refused(refused.label(), (&refused.to_string(), "--revocations"));
         self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Failed);
         tracing::error!(
             target: "portcullis",
@@ -144,7 +165,7 @@ impl Report {
         tracing::warn!(target: "portcullis", event = "load_warning", "{sentence}");
     }
 
-    fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.live.current().state.snapshot().map_or(0, |snapshot| snapshot.sequence())
     }
 }
@@ -157,6 +178,6 @@ fn name(source: ReloadSource) -> &'static str {
     }
 }
 
-fn milliseconds(began: Instant) -> u64 {
+pub(crate) fn milliseconds(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

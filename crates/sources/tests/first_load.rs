@@ -11,7 +11,7 @@ use sources::{CredentialPaths, Paths};
 use stage::{Files, Volume, failure, list, load};
 use testkit::{
     Authority, AuthoritySpec, CrlSpec, Duration, ExtendedKeyUsagePurpose, KeyUsagePurpose, LeafSpec, ListSpec,
-    OffsetDateTime,
+    OffsetDateTime, RawExtension,
 };
 use trust::{Knowledge, Speaks};
 
@@ -213,10 +213,11 @@ fn a_crl_that_cannot_be_read_is_warned_of_and_does_not_clear_its_issuer() {
     let folder = files.at("crls");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("full"), files.root.crl(CrlSpec::new(7))).unwrap();
-    fs::write(folder.join("delta"), files.root.crl(CrlSpec::new(8).delta_of(7))).unwrap();
+    let strange = CrlSpec::new(8).extension(RawExtension::unknown_critical());
+    fs::write(folder.join("strange"), files.root.crl(strange)).unwrap();
     let loaded = load(&Paths { revocations: vec![folder], ..files.paths() }).unwrap();
     assert!(matches!(loaded.knowledge, Knowledge::Known(_)));
-    assert!(loaded.warnings.iter().any(|one| one.contains("delta CRL")), "{:?}", loaded.warnings);
+    assert!(loaded.warnings.iter().any(|one| one.contains("critical extension")), "{:?}", loaded.warnings);
 }
 
 #[test]

@@ -227,7 +227,7 @@ async fn a_projected_volume_is_swapped_in_one_step_again_and_again() {
         credential: CredentialPaths::CertAndKey { cert: at("tls.crt"), key: at("tls.key") },
         client_cas: vec![(Speaks::ForAnybody, at("ca.crt"))],
         revocations: vec![at("revoked.jsonl")],
-        no_revocations: false,
+        ..files.paths()
     };
     let stage = Stage::start(paths, NO_POLL).await;
     for sequence in 2..12 {

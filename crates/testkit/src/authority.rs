@@ -14,6 +14,17 @@ use time::{Duration, OffsetDateTime};
 use crate::encoding::{pem, sha256};
 use crate::leaf::{Leaf, LeafSpec};
 
+/// The curve of an ECDSA key.
+#[derive(Clone, Copy, Debug)]
+pub enum Curve {
+    /// secp256r1, with SHA-256.
+    P256,
+    /// secp384r1, with SHA-384.
+    P384,
+    /// secp521r1, with SHA-512.
+    P521,
+}
+
 /// What an authority's certificate says. Valid from a day ago for ten years, keyCertSign and cRLSign, unless told otherwise.
 #[derive(Clone, Debug)]
 pub struct AuthoritySpec {
@@ -69,6 +80,17 @@ impl AuthoritySpec {
     pub fn reuse_key_of(mut self, other: &Authority) -> Self {
         self.name.clone_from(&other.name);
         self.key = Some(Arc::clone(&other.key));
+        self
+    }
+
+    /// A key on another curve than P-256.
+    pub fn curve(mut self, curve: Curve) -> Self {
+        let algorithm = match curve {
+            Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            Curve::P521 => &rcgen::PKCS_ECDSA_P521_SHA512,
+        };
+        self.key = Some(Arc::new(KeyPair::generate_for(algorithm).expect("the system has random bytes for a key")));
         self
     }
 

@@ -6,7 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
+use webpki::EndEntityCert;
 
+use crate::certificate::signed_part;
 use crate::identity::check_trust_domain;
 use crate::signatures::Signatures;
 use crate::{Certificate, Identity, Link, Sha256};
@@ -29,7 +31,17 @@ pub struct Anchor {
     pub link: Link,
     /// It as webpki wants it, with the name constraints of this very certificate.
     root: TrustAnchor<'static>,
+    der: CertificateDer<'static>,
+    /// Under other bounds than these a path that ends here is verified anew.
+    pub(crate) bounds: Sha256,
     speaks: HashSet<Speaks>,
+}
+
+/// Digest of all in an anchor's certificate that bounds the paths ending at it.
+fn bounds(certificate: &Certificate, root: &TrustAnchor<'_>) -> Sha256 {
+    let Certificate { is_authority, may_sign_certificates, path_length, .. } = certificate;
+    let own = format!("{is_authority} {may_sign_certificates} {path_length:?}");
+    Sha256::of_all(&[own.as_bytes(), root.name_constraints.as_ref().map_or(&[], |one| one.as_ref())])
 }
 
 /// Why a bundle cannot be made; `position` counts the certificates from 0.
@@ -67,16 +79,18 @@ impl Bundle {
     pub fn new(certificates: Vec<(CertificateDer<'static>, Speaks)>) -> Result<Bundle, BundleError> {
         let mut bundle = Bundle::default();
         for (position, (der, speaks)) in certificates.into_iter().enumerate() {
-            bundle.add(&der, speaks).map_err(|why| BundleError { position, why })?;
+            bundle.add(der, speaks).map_err(|why| BundleError { position, why })?;
         }
+        bundle.find_issuers();
         bundle.index();
         Ok(bundle)
     }
 
-    fn add(&mut self, der: &CertificateDer<'_>, speaks: Speaks) -> Result<(), String> {
-        let certificate = Certificate::parse(der).map_err(|malformed| malformed.to_string())?;
-        let anchor =
-            webpki::anchor_from_trusted_cert(der).map_err(|error| format!("cannot be an anchor ({error})"))?.to_owned();
+    fn add(&mut self, der: CertificateDer<'static>, speaks: Speaks) -> Result<(), String> {
+        let certificate = Certificate::parse(&der).map_err(|malformed| malformed.to_string())?;
+        let anchor = webpki::anchor_from_trusted_cert(&der)
+            .map_err(|error| format!("cannot be an anchor ({error})"))?
+            .to_owned();
         let id = anchor_id(&anchor);
         if let Speaks::ForTrustDomain(domain) = &speaks {
             check_trust_domain(domain).map_err(|error| format!("is for the trust domain {domain:?}, but {error}"))?;
@@ -89,11 +103,36 @@ impl Bundle {
                 return Ok(());
             }
         }
-        // A root signed itself; an anchor that somebody else signed has an issuer that nobody here knows.
+        // A root signed itself; the issuer of another anchor is looked for once all are here.
         let issuer = if certificate.subject == certificate.issuer { certificate.key_digest() } else { Sha256([0; 32]) };
         let link = Link::new(&certificate, issuer, usize::MAX);
-        self.anchors.insert(id, Anchor { certificate, link, root: anchor, speaks: spoken });
+        let bounds = bounds(&certificate, &anchor);
+        self.anchors.insert(id, Anchor { certificate, link, root: anchor, der, bounds, speaks: spoken });
         Ok(())
+    }
+
+    /// An intermediate that is an anchor beside its own root, as where a whole chain is in one file, is still revoked
+    /// by that root. Of an anchor whose issuer is not here nobody can say by which key it was signed.
+    fn find_issuers(&mut self) {
+        let issued = self.anchors.iter().filter(|(_, one)| one.certificate.subject != one.certificate.issuer);
+        let found: Vec<_> = issued.filter_map(|(id, one)| Some((*id, self.issuer_of(one)?))).collect();
+        for (id, issuer) in found {
+            if let Some(anchor) = self.anchors.get_mut(&id) {
+                anchor.link = Link::new(&anchor.certificate, issuer, usize::MAX);
+            }
+        }
+    }
+
+    fn issuer_of(&self, anchor: &Anchor) -> Option<Sha256> {
+        let (message, signature) = signed_part(&anchor.der)?;
+        let mut namesakes = self.anchors.values().filter(|one| one.certificate.subject == anchor.certificate.issuer);
+        let issuer = namesakes.find(|one| {
+            let algorithms = webpki::ALL_VERIFICATION_ALGS;
+            EndEntityCert::try_from(&one.der).is_ok_and(|issuer| {
+                algorithms.iter().any(|algorithm| issuer.verify_signature(*algorithm, &message, &signature).is_ok())
+            })
+        });
+        issuer.map(|one| one.link.public_key)
     }
 
     /// Sorts the anchors by whom they speak for, once it is known which certificate counts for each. Ordered by

@@ -10,11 +10,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::x509::X509Version;
 
-use crate::identity::{Identity, IdentityError};
-use crate::{Sha256, Time, name};
-
-/// A subject longer than this names nobody we would print in a header (twice the longest DNS name, with room).
-const MAX_SUBJECT: usize = 1024;
+use crate::identity::{Identity, IdentityError, MAX_SUBJECT};
+use crate::{Sha256, Time, name, twin};
 
 /// Why bytes are no certificate that can be used here; completes "this certificate …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +28,8 @@ impl fmt::Display for Malformed {
 pub struct Certificate {
     /// SHA-256 of the DER.
     pub fingerprint: Sha256,
+    /// Fingerprint of the same certificate with its ECDSA signature in the other form; see `twin.rs`.
+    pub twin: Option<Sha256>,
     /// DER of the subject Name.
     pub subject: Box<[u8]>,
     /// DER of the issuer Name.
@@ -45,6 +44,8 @@ pub struct Certificate {
     pub not_after: Time,
     /// basicConstraints says CA, or the certificate is of version 1, which cannot say (old roots are).
     pub is_authority: bool,
+    /// How many authorities may follow below it (pathLenConstraint, RFC 5280 §4.2.1.9).
+    pub path_length: Option<u32>,
     /// A key usage extension is absent, or has keyCertSign.
     pub may_sign_certificates: bool,
     /// A key usage extension is absent, or has cRLSign.
@@ -88,12 +89,14 @@ impl Certificate {
         let validity = parsed.validity();
         Ok(Certificate {
             fingerprint: Sha256::of(der),
+            twin: twin::fingerprint(&parsed),
             subject: parsed.subject().as_raw().into(),
             issuer: parsed.issuer().as_raw().into(),
             public_key: parsed.public_key().raw.into(),
             serial: parsed.raw_serial().into(),
             not_before: Time::from_seconds(validity.not_before.timestamp()),
             not_after: Time::from_seconds(validity.not_after.timestamp()),
+            path_length: basic.as_ref().and_then(|extension| extension.value.path_len_constraint),
             is_authority: basic.map_or(parsed.version() == X509Version::V1, |extension| extension.value.ca),
             may_sign_certificates: usage.is_none_or(|usage| usage.key_cert_sign()),
             may_sign_crls: usage.is_none_or(|usage| usage.crl_sign()),
@@ -112,10 +115,10 @@ impl Certificate {
         let claims = |uri: &String| uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"));
         if self.uris.iter().any(claims) {
             let [uri] = self.uris.as_slice() else {
-                return Err(IdentityError("an X.509-SVID has exactly one URI SAN"));
+                return Err(IdentityError::new("an X.509-SVID has exactly one URI SAN"));
             };
             if self.is_authority || self.has_signing_usage {
-                return Err(IdentityError("the X.509-SVID of a workload has no CA bit, keyCertSign or cRLSign"));
+                return Err(IdentityError::new("the X.509-SVID of a workload has no CA bit, keyCertSign or cRLSign"));
             }
             return Identity::from_spiffe(uri);
         }
@@ -123,7 +126,7 @@ impl Certificate {
             return Identity::from_dns(name);
         }
         if self.subject_text.len() > MAX_SUBJECT {
-            return Err(IdentityError("a subject has at most 1024 bytes"));
+            return Err(IdentityError::new("a subject has at most 1024 bytes"));
         }
         Identity::from_subject(&self.subject_text)
     }
@@ -133,6 +136,12 @@ impl Certificate {
     pub fn key_digest(&self) -> Sha256 {
         Sha256::of(&self.public_key)
     }
+}
+
+/// What an issuer signed of a certificate, and the signature.
+pub(crate) fn signed_part(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some((parsed.tbs_certificate.as_ref().to_vec(), parsed.signature_value.data.to_vec()))
 }
 
 fn distribution_points(parsed: &X509Certificate<'_>) -> Box<[Sha256]> {

@@ -27,6 +27,8 @@ pub struct Link {
     pub public_key: Sha256,
     /// Digest of the certificate.
     pub fingerprint: Sha256,
+    /// Digest of its twin: the same certificate with the other form of its ECDSA signature.
+    pub twin: Option<Sha256>,
     /// [`serial_key`] of issuer key and serial.
     pub serial_key: u128,
     /// First moment of its validity.
@@ -52,6 +54,7 @@ impl Link {
             issuer_key,
             public_key: certificate.key_digest(),
             fingerprint: certificate.fingerprint,
+            twin: certificate.twin,
             serial_key: serial_key(&issuer_key, &certificate.serial),
             not_before: certificate.not_before,
             not_after: certificate.not_after,
@@ -75,6 +78,8 @@ pub struct Chain {
     pub intermediates: Box<[Link]>,
     /// The anchor's id in its [`Bundle`].
     pub anchor: Sha256,
+    /// What bounded the path in the anchor's certificate: CA bit, key usage, path length, name constraints.
+    pub anchor_bounds: Sha256,
 }
 
 /// Why presented certificates make no chain.
@@ -186,14 +191,18 @@ pub fn verify(presented: &[CertificateDer<'_>], bundle: &Bundle, now: Time) -> R
     };
     let path = match path_to(bundle.entitled(&identity)) {
         Ok(path) => path,
-        Err(webpki::Error::UnknownIssuer) if path_to(bundle.all()).is_ok() => {
+        // The roots of two trust domains often share a name: then the wrong one's signature is what fails.
+        Err(webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey)
+            if path_to(bundle.all()).is_ok() =>
+        {
             return Err(Flaw::AnchorOfAnotherTrustDomain);
         }
         // The leaf is in force, so of an expiry only an issuer's is left; webpki does not say whose.
         Err(error) => return Err(flaw(&error, Place::Issuer)),
     };
     let anchor = anchor_id(path.anchor());
-    let anchor_key = bundle.find(&anchor).ok_or(Flaw::UnknownIssuer)?.link.public_key;
+    let trusted = bundle.find(&anchor).ok_or(Flaw::UnknownIssuer)?;
+    let (anchor_key, anchor_bounds) = (trusted.link.public_key, trusted.bounds);
     let mut issuers = Vec::new();
     for intermediate in path.intermediate_certificates() {
         let der = intermediate.der();
@@ -206,16 +215,23 @@ pub fn verify(presented: &[CertificateDer<'_>], bundle: &Bundle, now: Time) -> R
     let leaf = Link::new(&leaf, keys.first().copied().unwrap_or(anchor_key), 0);
     let intermediates = issuers.iter().zip(keys.iter().skip(1));
     let intermediates = intermediates.map(|((certificate, position), key)| Link::new(certificate, *key, *position));
-    Ok(Chain { identity, leaf, intermediates: intermediates.collect(), anchor })
+    Ok(Chain { identity, leaf, intermediates: intermediates.collect(), anchor, anchor_bounds })
 }
 
-/// What webpki does not look at: an issuer's keyCertSign, and everything about the anchor but name and key.
+/// What webpki does not look at: an issuer's keyCertSign, and of the anchor everything but its name, its key and its
+/// name constraints.
 fn issuers_entitled(path: &VerifiedPath<'_>, bundle: &Bundle, now: Time) -> Result<(), webpki::Error> {
+    let mut below = 0_u32;
     for intermediate in path.intermediate_certificates() {
         let certificate = Certificate::parse(&intermediate.der()).map_err(|_| webpki::Error::BadDer)?;
         entitled(&certificate, now)?;
+        // RFC 5280 §4.2.1.9: a path length does not count those that renew their own issuer.
+        below = below.saturating_add(u32::from(certificate.subject != certificate.issuer));
     }
     let anchor = bundle.find(&anchor_id(path.anchor())).ok_or(webpki::Error::UnknownIssuer)?;
+    if anchor.certificate.path_length.is_some_and(|longest| below > longest) {
+        return Err(webpki::Error::PathLenConstraintViolated);
+    }
     entitled(&anchor.certificate, now)
 }
 

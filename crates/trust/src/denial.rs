@@ -38,7 +38,7 @@ impl Place {
 pub enum Denial {
     /// No revocation knowledge has arrived yet. Remedy: supply a list or CRL at a `--revocations` path.
     NoSnapshot,
-    /// The session's anchor left the bundle and no other path verifies.
+    /// The session's anchor left the bundle, or was renewed with other rights, and no path verifies now.
     AnchorRemoved,
     /// The anchor may not vouch for the identity's trust domain.
     AnchorOfAnotherTrustDomain,

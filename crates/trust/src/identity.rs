@@ -3,8 +3,13 @@
 //! Made by [`crate::Certificate`] from a leaf, compared by [`crate::judge`], printed in headers and logs.
 //! Types are never mixed: a DNS name may spell `spiffe://…`, and must not become a SPIFFE ID by it.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use crate::name;
+
+/// A subject longer than this names nobody we would print in a header (twice the longest DNS name, with room).
+pub(crate) const MAX_SUBJECT: usize = 1024;
 /// SPIFFE-ID §2.3: a SPIFFE ID is at most 2048 bytes, its trust domain at most 255.
 const MAX_SPIFFE_ID: usize = 2048;
 const MAX_TRUST_DOMAIN: usize = 255;
@@ -18,11 +23,19 @@ pub struct Identity {
 
 /// What is wrong with an identity or a pattern, in words that complete "… : ".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityError(pub &'static str);
+pub struct IdentityError(Cow<'static, str>);
+
+impl IdentityError {
+    /// With these words.
+    #[must_use]
+    pub const fn new(why: &'static str) -> IdentityError {
+        IdentityError(Cow::Borrowed(why))
+    }
+}
 
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(&self.0)
     }
 }
 
@@ -37,7 +50,7 @@ impl Identity {
     pub fn from_dns(name: &str) -> Result<Identity, IdentityError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'*');
         if name.is_empty() || name.len() > 253 || !name.bytes().all(plain) {
-            return Err(IdentityError("a DNS name has 1 to 253 letters, digits, '.', '-', '_' or '*'"));
+            return Err(IdentityError::new("a DNS name has 1 to 253 letters, digits, '.', '-', '_' or '*'"));
         }
         Ok(Identity { typed: format!("dns:{}", name.to_ascii_lowercase()).into_boxed_str() })
     }
@@ -45,7 +58,7 @@ impl Identity {
     /// From a subject in the string form of RFC 4514 (see `name.rs`).
     pub fn from_subject(subject: &str) -> Result<Identity, IdentityError> {
         if subject.is_empty() {
-            return Err(IdentityError("a subject must not be empty"));
+            return Err(IdentityError::new("a subject must not be empty"));
         }
         Ok(Identity { typed: format!("subject:{subject}").into_boxed_str() })
     }
@@ -83,15 +96,15 @@ impl<'a> SpiffeId<'a> {
     /// Reads `spiffe://trust-domain/path`; a workload's ID has a path (X509-SVID §5.2).
     pub fn parse(uri: &'a str) -> Result<SpiffeId<'a>, IdentityError> {
         if uri.len() > MAX_SPIFFE_ID {
-            return Err(IdentityError("a SPIFFE ID has at most 2048 bytes"));
+            return Err(IdentityError::new("a SPIFFE ID has at most 2048 bytes"));
         }
-        let rest = uri.strip_prefix(SCHEME).ok_or(IdentityError("a SPIFFE ID begins with spiffe://"))?;
-        let (domain, path) = rest.split_once('/').ok_or(IdentityError("a workload's SPIFFE ID has a path"))?;
+        let rest = uri.strip_prefix(SCHEME).ok_or(IdentityError::new("a SPIFFE ID begins with spiffe://"))?;
+        let (domain, path) = rest.split_once('/').ok_or(IdentityError::new("a workload's SPIFFE ID has a path"))?;
         check_trust_domain(domain)?;
         for segment in path.split('/') {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
             if segment.is_empty() || segment == "." || segment == ".." || !segment.bytes().all(plain) {
-                return Err(IdentityError(
+                return Err(IdentityError::new(
                     "the path segments of a SPIFFE ID are letters, digits, '.', '-' and '_', none empty, '.' or '..'",
                 ));
             }
@@ -122,9 +135,23 @@ impl<'a> SpiffeId<'a> {
 pub(crate) fn check_trust_domain(domain: &str) -> Result<(), IdentityError> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
     if domain.is_empty() || domain.len() > MAX_TRUST_DOMAIN || !domain.bytes().all(plain) {
-        return Err(IdentityError("a trust domain has 1 to 255 lower-case letters, digits, '.', '-' or '_'"));
+        return Err(IdentityError::new("a trust domain has 1 to 255 lower-case letters, digits, '.', '-' or '_'"));
     }
     Ok(())
+}
+
+/// Refuses a subject in another spelling than `name.rs` gives to certificates: it would match nobody, and in a
+/// revocation that would be a silent yes.
+fn check_subject(text: &str) -> Result<(), IdentityError> {
+    const FORM: &str = "a subject is written as logs and headers show it, last part first, like CN=a,O=b, with '\\' \
+                        before special characters and other bytes than ASCII's as \\C3\\A9, 1024 bytes at most";
+    match name::canonical(text).filter(|canonical| canonical.len() <= MAX_SUBJECT) {
+        Some(canonical) if canonical == text => Ok(()),
+        Some(canonical) => Err(IdentityError(Cow::Owned(format!(
+            "a subject is compared as text and in this spelling never matches; write subject:{canonical}"
+        )))),
+        None => Err(IdentityError::new(FORM)),
+    }
 }
 
 /// Names one identity, or with a trailing `/*` every SPIFFE ID below a path.
@@ -144,14 +171,15 @@ impl IdentityPattern {
         }
         if let Some(name) = text.strip_prefix("dns:") {
             if name.contains('*') {
-                return Err(IdentityError("a DNS name here stands for itself: write it without '*'"));
+                return Err(IdentityError::new("a DNS name here stands for itself: write it without '*'"));
             }
             return Identity::from_dns(name).map(IdentityPattern::Exact);
         }
         if let Some(subject) = text.strip_prefix("subject:") {
+            check_subject(subject)?;
             return Identity::from_subject(subject).map(IdentityPattern::Exact);
         }
-        Err(IdentityError("an identity begins with uri:spiffe://, dns: or subject:"))
+        Err(IdentityError::new("an identity begins with uri:spiffe://, dns: or subject:"))
     }
 
     /// Reads `spiffe://td/path` or `spiffe://td/path/*`.
@@ -159,9 +187,10 @@ impl IdentityPattern {
         match uri.strip_suffix('*') {
             None => Identity::from_spiffe(uri).map(IdentityPattern::Exact),
             Some(prefix) => {
-                let rest = prefix.strip_prefix(SCHEME).ok_or(IdentityError("a SPIFFE ID begins with spiffe://"))?;
+                let rest =
+                    prefix.strip_prefix(SCHEME).ok_or(IdentityError::new("a SPIFFE ID begins with spiffe://"))?;
                 let whole =
-                    rest.strip_suffix('/').ok_or(IdentityError("'*' stands for whole segments, after a '/'"))?;
+                    rest.strip_suffix('/').ok_or(IdentityError::new("'*' stands for whole segments, after a '/'"))?;
                 if whole.contains('/') {
                     SpiffeId::parse(prefix.strip_suffix('/').unwrap_or(prefix))?;
                 } else {

@@ -116,7 +116,9 @@ fn decide(session: &Session, state: &TrustState, now: Time) -> Result<Time, Deni
         Knowledge::Known(snapshot) if snapshot.knows_nothing() => return Err(Denial::NoSnapshot),
         Knowledge::Known(_) | Knowledge::NotWanted => {}
     }
-    let anchor = state.bundle.find(&chain.anchor).ok_or(Denial::AnchorRemoved)?;
+    // Renewed with other rights it is another anchor to this path.
+    let anchor = state.bundle.find(&chain.anchor).filter(|anchor| anchor.bounds == chain.anchor_bounds);
+    let anchor = anchor.ok_or(Denial::AnchorRemoved)?;
     if !state.bundle.may_speak(&chain.anchor, &chain.identity) {
         return Err(Denial::AnchorOfAnotherTrustDomain);
     }
@@ -135,11 +137,11 @@ fn decide(session: &Session, state: &TrustState, now: Time) -> Result<Time, Deni
         }
         until = until.min(snapshot.current(policy, now)?);
         if policy.crl_coverage != CrlCoverage::None {
-            until = until.min(snapshot.status_known(&chain.leaf, Place::Leaf, policy, now)?);
+            until = until.min(snapshot.status_known((&chain.leaf, Place::Leaf), policy, now)?);
         }
         if policy.crl_coverage == CrlCoverage::All {
             for link in &chain.intermediates {
-                until = until.min(snapshot.status_known(link, Place::Intermediate, policy, now)?);
+                until = until.min(snapshot.status_known((link, Place::Intermediate), policy, now)?);
             }
         }
     }

@@ -12,6 +12,8 @@ use crate::Reason;
 
 /// The bits of a key that hold the reason.
 const REASON_BITS: u128 = 0xf;
+/// The values of those bits that mean something, one bit for each: no reason, and the reasons' codes plus one.
+const DEFINED: u16 = 0b1100_1111_1111;
 /// Keys a bucket should hold: half a byte of index for each, and one or two cache lines to search.
 const BUCKET: usize = 8;
 
@@ -31,11 +33,36 @@ impl KeySet {
         (key & !REASON_BITS) | u128::from(reason.map_or(0, Reason::code_plus_one))
     }
 
+    /// The key of an entry, its last four bits zero, and its reason.
+    #[must_use]
+    pub fn parts(entry: u128) -> (u128, Option<Reason>) {
+        (entry & !REASON_BITS, Reason::from_code_plus_one(entry & REASON_BITS))
+    }
+
     /// The set of `entries`, in any order; of several with one key, one stays. `None` above 2³² − 1 entries.
     #[must_use]
     pub fn new(mut entries: Vec<u128>) -> Option<KeySet> {
         entries.sort_unstable();
         entries.dedup_by_key(|entry| *entry & !REASON_BITS);
+        KeySet::indexed(entries)
+    }
+
+    /// The set of `entries`, each greater than the one before, as a compiled list holds them: nothing is sorted or
+    /// copied. The position of the first that is not greater, or whose reason nobody defined, if there is one;
+    /// 2³² − 1 if there are more than that.
+    pub fn from_sorted(entries: Vec<u128>) -> Result<KeySet, usize> {
+        let mut before = None;
+        for (position, entry) in entries.iter().enumerate() {
+            let key = entry & !REASON_BITS;
+            if before.is_some_and(|before| before >= key) || DEFINED >> (entry & REASON_BITS) & 1 == 0 {
+                return Err(position);
+            }
+            before = Some(key);
+        }
+        KeySet::indexed(entries).ok_or(usize::try_from(u32::MAX).unwrap_or(usize::MAX))
+    }
+
+    fn indexed(entries: Vec<u128>) -> Option<KeySet> {
         if entries.is_empty() {
             return Some(KeySet::default());
         }
@@ -53,6 +80,11 @@ impl KeySet {
         }
         starts.push(count);
         Some(KeySet { keys: entries.into_boxed_slice(), starts: starts.into_boxed_slice(), shift })
+    }
+
+    /// Every entry in the form of [`KeySet::entry`], ascending.
+    pub fn entries(&self) -> impl Iterator<Item = u128> {
+        self.keys.iter().copied()
     }
 
     /// Whether `key` is in the set, and with what reason.
@@ -112,6 +144,39 @@ mod tests {
                 assert_eq!(set.find(key(number)), None, "{number} of {count}");
             }
         }
+    }
+
+    #[test]
+    fn sorted_entries_make_the_same_set_as_the_same_entries_in_any_order() {
+        let entries: Vec<u128> =
+            (0..5000).map(|n| KeySet::entry(key(n), (n % 2 == 0).then_some(Reason::AaCompromise))).collect();
+        let set = KeySet::new(entries.into_iter().rev().collect()).unwrap();
+        let again = KeySet::from_sorted(set.entries().collect()).unwrap();
+        assert_eq!((&again.keys, &again.starts, again.shift), (&set.keys, &set.starts, set.shift));
+        for number in 0..5000 {
+            assert_eq!(again.find(key(number)), set.find(key(number)));
+        }
+        assert!(KeySet::from_sorted(vec![]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_strictly_ascending_or_has_no_defined_reason_is_refused_with_its_position() {
+        let at = |entries: &[u128]| KeySet::from_sorted(entries.to_vec()).unwrap_err();
+        assert_eq!(at(&[0x10, 0x30, 0x20]), 2);
+        assert_eq!(at(&[0x10, 0x10]), 1);
+        // One key with two reasons is one key twice.
+        assert_eq!(at(&[0x11, 0x12]), 1);
+        for nibble in 0..16_u128 {
+            let defined = nibble == 0 || Reason::from_code_plus_one(nibble).is_some();
+            assert_eq!(KeySet::from_sorted(vec![0x10 | nibble]).is_ok(), defined, "{nibble}");
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_apart_into_key_and_reason() {
+        let entry = KeySet::entry(0x1f, Some(Reason::KeyCompromise));
+        assert_eq!(KeySet::parts(entry), (0x10, Some(Reason::KeyCompromise)));
+        assert_eq!(KeySet::parts(KeySet::entry(0x2f, None)), (0x20, None));
     }
 
     #[test]

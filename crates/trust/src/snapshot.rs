@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::{Chain, Denial, Link, Place, Policy, Reason, Selector, Selectors, Sha256, Time};
+use crate::{Chain, Delta, Denial, KeySet, Link, Place, Policy, Reason, Selector, Selectors, Sha256, Time};
 
 /// Whether a list acts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,7 +68,18 @@ impl CrlScope {
     }
 }
 
-/// One CRL whose signature verified.
+/// What a [`Crl`] is made of.
+#[derive(Debug)]
+pub enum CrlForm {
+    /// One complete CRL.
+    Complete,
+    /// A complete CRL and a delta CRL; number and dates are the delta CRL's (RFC 5280 §5.2.4).
+    Combined(Delta),
+    /// A delta CRL that no complete CRL here can be combined with: it revokes, and clears nobody.
+    DeltaAlone,
+}
+
+/// One CRL whose signature verified, with its delta CRL if there is one.
 #[derive(Debug)]
 pub struct Crl {
     /// Digest of the issuer's public key.
@@ -77,14 +88,56 @@ pub struct Crl {
     pub scope: CrlScope,
     /// CRLNumber, big-endian without leading zeros (RFC 5280 §5.2.3).
     pub number: Box<[u8]>,
-    /// Digest of the bytes it came from.
+    /// Digest of the bytes it came from; of those of the complete CRL if there are two.
     pub digest: Sha256,
     /// When it was issued.
     pub this_update: Time,
     /// From then on it is outdated.
     pub next_update: Time,
-    /// [`crate::serial_key`]s with reasons.
-    pub serials: crate::KeySet,
+    /// [`crate::serial_key`]s with reasons, before the changes of a delta CRL.
+    pub serials: Arc<KeySet>,
+    /// What it is made of.
+    pub form: CrlForm,
+}
+
+impl List {
+    /// From when on it is outdated, all limits of `policy` considered.
+    #[must_use]
+    pub fn current_until(&self, policy: &Policy) -> Time {
+        end_of_currency(self.issued_at, self.expires_at, policy)
+    }
+}
+
+impl Crl {
+    /// From when on it is outdated, all limits of `policy` considered.
+    #[must_use]
+    pub fn current_until(&self, policy: &Policy) -> Time {
+        end_of_currency(self.this_update, self.next_update, policy)
+    }
+
+    /// Whether it revokes the certificate of this [`crate::serial_key`], and with what reason.
+    #[must_use]
+    pub fn find(&self, key: u128) -> Option<Option<Reason>> {
+        match &self.form {
+            CrlForm::Combined(delta) => delta.find(&self.serials, key),
+            CrlForm::Complete | CrlForm::DeltaAlone => self.serials.find(key),
+        }
+    }
+
+    /// How many certificates it revokes.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        match &self.form {
+            CrlForm::Combined(delta) => delta.entries(self.serials.len()),
+            CrlForm::Complete | CrlForm::DeltaAlone => self.serials.len(),
+        }
+    }
+
+    /// Whether it lists everybody in its scope who is revoked, so that it can also clear.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !matches!(self.form, CrlForm::DeltaAlone)
+    }
 }
 
 /// All revocation knowledge.
@@ -92,7 +145,7 @@ pub struct Crl {
 pub struct Snapshot {
     lists: Vec<Arc<List>>,
     crls: HashMap<Sha256, Vec<Arc<Crl>>>,
-    /// Keys of issuers who published a CRL that nobody here can read (indirect, delta, unknown critical extension).
+    /// Keys of issuers who published a CRL that nobody here can read (indirect, unknown critical extension).
     unreadable: HashSet<Sha256>,
     /// Names of issuers whose CRLs wait for a certificate to verify them.
     waiting: HashSet<Sha256>,
@@ -117,10 +170,12 @@ impl Snapshot {
         Snapshot { lists, crls: by_issuer, unreadable, waiting, crls_configured }
     }
 
-    /// Whether it holds neither list nor CRL, and so knows nothing about anybody.
+    /// Whether it holds neither list nor CRL, and so knows nothing about anybody. A delta CRL alone is no knowledge that
+    /// could let somebody in.
     #[must_use]
     pub fn knows_nothing(&self) -> bool {
-        self.enforcing().next().is_none() && !self.crls_configured
+        let has_crls = self.complete_crls().next().is_some() || !self.unreadable.is_empty() || !self.waiting.is_empty();
+        self.enforcing().next().is_none() && !has_crls
     }
 
     /// Whether a CRL of the issuer of this name waits for that issuer's certificate.
@@ -133,6 +188,12 @@ impl Snapshot {
     #[must_use]
     pub fn waits(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// How many issuers published a CRL that nobody here can read: whom these issued has no known status.
+    #[must_use]
+    pub fn unreadable_issuers(&self) -> usize {
+        self.unreadable.len()
     }
 
     /// The lists, those that only observe included.
@@ -151,6 +212,11 @@ impl Snapshot {
         self.crls.values().flatten()
     }
 
+    /// Those whose age and expiry count.
+    fn complete_crls(&self) -> impl Iterator<Item = &Arc<Crl>> {
+        self.crls().filter(|crl| crl.is_complete())
+    }
+
     /// The highest sequence among the lists that act; 0 without any.
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -161,7 +227,7 @@ impl Snapshot {
     #[must_use]
     pub fn entries(&self) -> usize {
         let in_lists: usize = self.lists.iter().map(|list| list.selectors.len()).sum();
-        in_lists + self.crls().map(|crl| crl.serials.len()).sum::<usize>()
+        in_lists + self.crls().map(|crl| crl.entries()).sum::<usize>()
     }
 
     /// Entries that only observe.
@@ -174,14 +240,14 @@ impl Snapshot {
     #[must_use]
     pub fn issued_at(&self) -> Option<Time> {
         let lists = self.enforcing().map(|list| list.issued_at);
-        lists.chain(self.crls().map(|crl| crl.this_update)).min()
+        lists.chain(self.complete_crls().map(|crl| crl.this_update)).min()
     }
 
     /// When the first part expires.
     #[must_use]
     pub fn expires_at(&self) -> Option<Time> {
         let lists = self.enforcing().map(|list| list.expires_at);
-        lists.chain(self.crls().map(|crl| crl.next_update)).min()
+        lists.chain(self.complete_crls().map(|crl| crl.next_update)).min()
     }
 
     /// The entry that revokes a certificate of `chain`, if one does; `anchor` is the chain's.
@@ -195,9 +261,12 @@ impl Snapshot {
             return None;
         }
         let intermediates = chain.intermediates.iter().map(|link| (Place::Intermediate, link));
-        for (place, link) in std::iter::once((Place::Leaf, &chain.leaf)).chain(intermediates) {
+        let issued = std::iter::once((Place::Leaf, &chain.leaf)).chain(intermediates);
+        // An anchor that another anchor issued is issued all the same.
+        let issued = issued.chain((!is_root(anchor)).then_some((Place::Anchor, anchor)));
+        for (place, link) in issued {
             for crl in self.crls.get(&link.issuer_key).into_iter().flatten() {
-                if let Some(reason) = crl.serials.find(link.serial_key) {
+                if let Some(reason) = crl.find(link.serial_key) {
                     let list = Arc::from("crl");
                     return Some(Denial::Revoked { selector: Selector::Crl, place, reason, list });
                 }
@@ -216,20 +285,26 @@ impl Snapshot {
     #[must_use]
     pub fn is_stale(&self, policy: &Policy, now: Time) -> bool {
         let overdue = |expires_at: Time| now >= expires_at && now < policy.stale.end(expires_at);
-        self.enforcing().any(|list| overdue(list.expires_at)) || self.crls().any(|crl| overdue(crl.next_update))
+        self.enforcing().any(|list| overdue(list.expires_at))
+            || self.complete_crls().any(|crl| overdue(crl.next_update))
     }
 
     /// Until when every list is current; a list speaks of anybody, so one that is outdated clears nobody.
     pub(crate) fn current(&self, policy: &Policy, now: Time) -> Result<Time, Denial> {
         let mut until = Time::NEVER;
         for list in self.enforcing() {
-            until = until.min(end_of_currency(list.issued_at, list.expires_at, policy));
+            until = until.min(list.current_until(policy));
         }
         if now < until { Ok(until) } else { Err(Denial::SnapshotOutdated) }
     }
 
     /// Until when a current CRL speaks about `link`.
-    pub(crate) fn status_known(&self, link: &Link, place: Place, policy: &Policy, now: Time) -> Result<Time, Denial> {
+    pub(crate) fn status_known(
+        &self,
+        (link, place): (&Link, Place),
+        policy: &Policy,
+        now: Time,
+    ) -> Result<Time, Denial> {
         if !self.crls_configured {
             return Ok(Time::NEVER);
         }
@@ -237,8 +312,8 @@ impl Snapshot {
             return Err(Denial::StatusUnknown(place));
         }
         let all = self.crls.get(&link.issuer_key);
-        let covering = all.into_iter().flatten().filter(|crl| crl.scope.covers(link));
-        match covering.map(|crl| end_of_currency(crl.this_update, crl.next_update, policy)).max() {
+        let covering = all.into_iter().flatten().filter(|crl| crl.is_complete() && crl.scope.covers(link));
+        match covering.map(|crl| crl.current_until(policy)).max() {
             Some(end) if now < end => Ok(end),
             Some(_) => Err(Denial::SnapshotOutdated),
             // RFC 9608 §4 excuses a missing CRL; it never excuses an entry (see `find`, asked before), nor one that
@@ -271,5 +346,12 @@ pub(crate) fn find_entry(
             let mut issuers = chain.intermediates.iter();
             issuers.find_map(|link| name(Place::Intermediate, entries.find_link(link, now)))
         })
-        .or_else(|| name(Place::Anchor, entries.find_certificate(anchor, now)))
+        .or_else(|| {
+            let find = if is_root(anchor) { Selectors::find_certificate } else { Selectors::find_link };
+            name(Place::Anchor, find(entries, anchor, now))
+        })
+}
+
+fn is_root(anchor: &Link) -> bool {
+    anchor.issuer_key == anchor.public_key
 }

@@ -156,8 +156,8 @@ impl Selectors {
         })
     }
 
-    /// The first entry that names `link` itself. For an anchor this is all: an entry for an issuer speaks of what
-    /// the anchor's key issued, and if it spoke of the anchor too, an `issued_before` could spare no renewed leaf.
+    /// The first entry that names `link` itself. For a root this is all: an entry for an issuer speaks of what the
+    /// root's key issued, and if it spoke of the root too, an `issued_before` could spare no renewed leaf.
     pub(crate) fn find_certificate(&self, link: &Link, now: Time) -> Option<(Selector, Option<Reason>)> {
         let among = |terms: Option<&Vec<Terms>>| {
             terms.and_then(|all| all.iter().find(|one| one.hold(link, now))).map(|one| one.reason)
@@ -167,9 +167,13 @@ impl Selectors {
             .or_else(|| among(self.serials_with_terms.get(&link.serial_key)))
             .map(|reason| (Selector::Serial, reason))
             .or_else(|| {
-                plain(&self.certificates, link.fingerprint.key())
-                    .or_else(|| among(self.certificates_with_terms.get(&link.fingerprint)))
-                    .map(|reason| (Selector::Certificate, reason))
+                // Its holder can turn a certificate into its twin, so an entry for one is an entry for both.
+                let mut both = std::iter::once(&link.fingerprint).chain(&link.twin);
+                both.find_map(|fingerprint| {
+                    plain(&self.certificates, fingerprint.key())
+                        .or_else(|| among(self.certificates_with_terms.get(fingerprint)))
+                })
+                .map(|reason| (Selector::Certificate, reason))
             })
             .or_else(|| self.find_key(link, now))
     }
@@ -241,6 +245,16 @@ impl Selectors {
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        // Asked in each judgement: no map is walked.
+        self.serials.is_empty()
+            && self.public_keys.is_empty()
+            && self.certificates.is_empty()
+            && self.serials_with_terms.is_empty()
+            && self.public_keys_with_terms.is_empty()
+            && self.certificates_with_terms.is_empty()
+            && self.ids.is_empty()
+            && self.id_prefixes.is_empty()
+            && self.trust_domains.is_empty()
+            && self.issuers.is_empty()
     }
 }

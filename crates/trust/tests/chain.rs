@@ -255,6 +255,11 @@ fn an_anchor_of_another_trust_domain_is_told_apart_from_an_unknown_one() {
     assert!(verify(&leaf.chain(), &scoped("td"), NOW).is_ok());
     assert_eq!(verify(&leaf.chain(), &scoped("td2"), NOW).unwrap_err(), Flaw::AnchorOfAnotherTrustDomain);
     let dns = root.issue(timed(LeafSpec::dns("td")));
+    // SPIFFE servers name their roots alike.
+    let namesake = Authority::root_with(authority("root"));
+    let of = |anchor: &Authority, domain: &str| (anchor.der().clone(), Speaks::ForTrustDomain(domain.to_owned()));
+    let alike = Bundle::new(vec![of(&namesake, "td"), of(&root, "td2")]).unwrap();
+    assert_eq!(verify(&leaf.chain(), &alike, NOW).unwrap_err(), Flaw::AnchorOfAnotherTrustDomain);
     assert_eq!(verify(&dns.chain(), &scoped("td"), NOW).unwrap_err(), Flaw::AnchorOfAnotherTrustDomain);
 }
 

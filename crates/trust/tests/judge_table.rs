@@ -187,7 +187,7 @@ fn an_identity_is_allowed_if_any_pattern_names_it() {
         (&spiffe, only(&["uri:spiffe://td/*"]), YES),
         (&spiffe, only(&["uri:spiffe://td/ns/a/sa/b/*", "uri:spiffe://td2/*"]), no.clone()),
         (&dns, only(&["dns:api.EXAMPLE.org"]), YES),
-        (&dns, only(&["dns:example.org", "subject:api.example.org"]), no.clone()),
+        (&dns, only(&["dns:example.org", "subject:CN=api.example.org"]), no.clone()),
         (&subject, only(&["uri:spiffe://td/ns/a/sa/b", "uri:spiffe://td/*"]), no),
         (&subject, only(&["subject:CN=uri:spiffe://td/ns/a/sa/b"]), YES),
     ] {

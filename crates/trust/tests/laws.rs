@@ -83,6 +83,7 @@ fn subject(number: usize) -> Link {
             issuer_key: nobody,
             public_key: nobody,
             fingerprint: nobody,
+            twin: None,
             serial_key: nobody.key(),
             ..chain.leaf.clone()
         },
@@ -290,14 +291,17 @@ proptest! {
             let with_entry = case.clone().but(|case| case.lists.insert(0, Arc::new(one)));
             prop_assert!(before.is_ok() || with_entry.verdict(now).is_err());
         }
+        let alone = Crl { form: CrlForm::DeltaAlone, ..crl(subject(entry.subject).issuer_key, CrlScope::FULL, &[]) };
+        let with_delta = case.clone().but(|case| case.crls.push(Arc::new(alone)));
+        prop_assert!(before.is_ok() || with_delta.verdict(now).is_err());
         let denials = Arc::new(Overlay::new(selectors(&[entry])));
         if case.overlay.is_empty() {
             let with_denial = case.clone().but(|case| case.overlay = denials);
             prop_assert!(before.is_ok() || with_denial.verdict(now).is_err());
         }
         if let Some(crl) = case.crls.first() {
-            let serials = keys(&[0, 1, 2, 3].map(|number| subject(number).serial_key));
-            let longer = Crl { scope: crl.scope.clone(), number: crl.number.clone(), serials, ..**crl };
+            let serials = Arc::new(keys(&[0, 1, 2, 3].map(|number| subject(number).serial_key)));
+            let longer = Crl { scope: crl.scope.clone(), number: crl.number.clone(), serials, form: CrlForm::Complete, ..**crl };
             let with_serials = case.clone().but(|case| case.crls[0] = Arc::new(longer));
             prop_assert!(before.is_ok() || with_serials.verdict(now).is_err());
         }

@@ -153,6 +153,75 @@ fn what_is_no_plain_string_or_no_well_known_type_is_written_as_its_whole_encodin
     assert_eq!(of(&[0, 39], UTF8, b"7"), "0.39=#0c0137");
 }
 
+#[test]
+fn a_subject_pattern_is_the_very_text_of_a_certificate_or_is_refused_with_that_text() {
+    for (written, meant) in [
+        ("CN=Jürgen", r"CN=J\C3\BCrgen"),
+        (r"CN=J\c3\bcrgen", r"CN=J\C3\BCrgen"),
+        ("cn=a, o=b", "CN=a,O=b"),
+        (" CN = a + OU = b , DC=c ", "CN=a+OU=b,DC=c"),
+        ("2.5.4.3=a,0.9.2342.19200300.100.1.1=b", "CN=a,UID=b"),
+        ("CN=a=b", r"CN=a\=b"),
+        (r"CN=\a\62,O=\20c\20", r"CN=ab,O=\ c\ "),
+        (r"CN=a\ ", r"CN=a\ "),
+        (r"CN=\#a,O=", r"CN=\#a,O="),
+        ("CN=#0C0161", "CN=a"),
+        ("CN=#040161", "CN=#040161"),
+        ("1.2.840.113549.1.9.1=#160161", "1.2.840.113549.1.9.1=#160161"),
+        ("2.999.1099511627776=#0C0137", "2.999.1099511627776=#0c0137"),
+    ] {
+        let parsed = IdentityPattern::parse(&format!("subject:{written}"));
+        match written == meant {
+            true => assert!(parsed.is_ok(), "{written}: {parsed:?}"),
+            false => {
+                let why = parsed.unwrap_err().to_string();
+                assert!(why.ends_with(&format!("write subject:{meant}")), "{written}: {why}");
+                assert!(IdentityPattern::parse(&format!("subject:{meant}")).is_ok(), "{meant}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_subject_pattern_that_no_certificate_can_have_is_refused_with_the_form() {
+    for hopeless in [
+        "",
+        "a",
+        "=",
+        "=a",
+        "CN",
+        "CN=a,",
+        ",CN=a",
+        "CN=a,,O=b",
+        "commonName=a",
+        "E=a@b",
+        "/CN=a/O=b",
+        "CN=\"a\"",
+        "CN=a;O=b",
+        "CN=<a>",
+        r"CN=a\",
+        r"CN=\ff",
+        "CN=#",
+        "CN=#0",
+        "CN=#0c01",
+        "CN=#0c016161",
+        "CN=#xx",
+        "2.5.4.5=7",
+        "02.5.4.5=#0c0137",
+        "2.5..4=#0c0137",
+        "3.1=#0c0137",
+        "1.40=#0c0137",
+        "1=#0c0137",
+        "2.9223372036854775808=#0c0137",
+        "uri:spiffe://td/a",
+    ] {
+        let why = IdentityPattern::parse(&format!("subject:{hopeless}")).unwrap_err().to_string();
+        assert!(why.contains("CN=a,O=b") && why.contains(r"\C3\A9"), "{hopeless}: {why}");
+    }
+    let long = |length: usize| IdentityPattern::parse(&format!("subject:CN={}", "x".repeat(length - 3)));
+    assert!(long(1024).is_ok() && long(1025).is_err());
+}
+
 /// A value as the text has it: a string, or an encoding.
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
@@ -232,6 +301,10 @@ proptest! {
             prop_assert!(text.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{:?}", text);
             let expected: Vec<Vec<_>> = rdns.into_iter().map(|rdn| rdn.into_iter().map(|one| one.1).collect()).collect();
             prop_assert_eq!(read_back(&text), expected, "{}", text);
+            if text.len() <= 1024 {
+                let pattern = IdentityPattern::parse(&format!("subject:{text}"));
+                prop_assert!(pattern.is_ok_and(|one| one.matches(&Identity::from_subject(&text).unwrap())), "{}", text);
+            }
         }
     }
 

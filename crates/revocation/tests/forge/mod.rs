@@ -6,7 +6,7 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use rustls_pki_types::CertificateDer;
-use trust::{Bundle, Sha256, Speaks, Time};
+use trust::{Bundle, KeySet, Sha256, Speaks, Time, serial_key};
 
 /// ecdsa-with-SHA256.
 const ALGORITHM: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
@@ -225,6 +225,31 @@ pub(crate) fn large_list(entries: u32) -> Vec<u8> {
         writeln!(text, "\",\"issuer\":\"{issuer}\"}}").unwrap();
     }
     text.into_bytes()
+}
+
+/// A compiled list of many serial numbers, unsigned.
+pub(crate) fn large_compiled(entries: u32) -> Vec<u8> {
+    let issuer = Sha256::of(b"issuer");
+    let mut keys: Vec<u128> =
+        (0..entries).map(|number| KeySet::entry(serial_key(&issuer, &serial(number)), None)).collect();
+    keys.sort_unstable();
+    let mut body = Vec::with_capacity(24 + 16 * keys.len());
+    for count in [u64::from(entries), 0, 0] {
+        body.extend(count.to_be_bytes());
+    }
+    for key in keys {
+        body.extend(key.to_be_bytes());
+    }
+    let header = format!(
+        "{{\"portcullis\":\"revocations/v1\",\"list\":\"prod\",\"sequence\":1,\"entries\":{entries},\
+         \"issued_at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-02T00:00:00Z\",\"encoding\":\"binary\",\
+         \"sha256\":\"{}\",\"bytes\":{}}}\n",
+        Sha256::of(&body),
+        body.len()
+    );
+    let mut file = header.into_bytes();
+    file.append(&mut body);
+    file
 }
 
 pub(crate) fn pem(der: &[u8]) -> Vec<u8> {

@@ -4,13 +4,17 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
+pub(crate) mod lines;
+pub(crate) mod signer;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use proxy::{Clock, Live, Metrics, Published};
-use sources::{CredentialPaths, LoadFailure, Loaded, Paths, Watching};
+use sources::{CredentialPaths, Desk, LoadFailure, Loaded, Paths, State, Watching};
 use testkit::{Authority, Leaf, LeafSpec, ListSpec, atomic_write};
 use trust::{Allow, CrlCoverage, Policy, Speaks};
 
@@ -55,7 +59,28 @@ impl Files {
             client_cas: vec![(Speaks::ForAnybody, self.at("ca.pem"))],
             revocations: vec![self.at("list.jsonl")],
             no_revocations: false,
+            state_dir: None,
+            requirements: sources::Requirements::default(),
+            max_cut_fraction: None,
+            max_denial_ttl: sources::DEFAULT_MAX_DENIAL_TTL,
         }
+    }
+
+    /// The same with a state folder.
+    pub(crate) fn kept(&self) -> Paths {
+        Paths { state_dir: Some(self.at("state")), ..self.paths() }
+    }
+
+    /// Every file of the state folder that holds something, with its folder's name.
+    pub(crate) fn state_files(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for folder in ["lists", "crls", "desk"] {
+            for entry in fs::read_dir(self.at("state").join(folder)).into_iter().flatten() {
+                names.push(format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap()));
+            }
+        }
+        names.sort();
+        names
     }
 
     /// Loads; panics if that fails.
@@ -78,6 +103,34 @@ pub(crate) fn failure(paths: &Paths) -> String {
     load(paths).expect_err("this load must fail").0
 }
 
+/// Anybody may come in; everything else is strict.
+pub(crate) fn policy() -> Arc<Policy> {
+    Arc::new(Policy {
+        allow: Allow::Anybody,
+        crl_coverage: CrlCoverage::All,
+        stale: trust::Stale::Deny,
+        snapshot_max_age: None,
+        max_session_age: None,
+        max_certificate_age: None,
+        idle_timeout: None,
+    })
+}
+
+/// What the judge says now of a client that the root vouches for.
+pub(crate) fn judged(files: &Files, stage: &Stage) -> Result<(), trust::Denial> {
+    judged_as(files, stage, "spiffe://td/client")
+}
+
+/// What the judge says now of the client with this SPIFFE ID.
+pub(crate) fn judged_as(files: &Files, stage: &Stage, id: &str) -> Result<(), trust::Denial> {
+    let leaf = files.root.issue(LeafSpec::spiffe(id));
+    let published = stage.live.current();
+    let now = stage.live.now();
+    let chain = trust::verify(&leaf.chain(), &published.state.bundle, now).unwrap();
+    let session = trust::Session::new(chain, leaf.chain().into(), now);
+    trust::preview(&session, &published.state, now)
+}
+
 /// An empty list.
 pub(crate) fn list(name: &str, sequence: u64) -> String {
     ListSpec::new(name, sequence).text()
@@ -87,16 +140,28 @@ pub(crate) fn list(name: &str, sequence: u64) -> String {
 pub(crate) struct Stage {
     pub(crate) live: Arc<Live>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) desk: Desk,
+    pub(crate) warnings: Vec<String>,
+    clock: Option<Arc<AtomicI64>>,
     watching: Option<Watching>,
 }
 
 impl Stage {
     /// Returns when the first look is over: what happens from now on is noticed by the kernel's events, or the poll.
     pub(crate) async fn start(paths: Paths, poll: Duration) -> Stage {
+        Stage::start_with(paths, poll, None).await
+    }
+
+    /// With a clock that stands still until `Stage::advance`; it begins at this moment.
+    pub(crate) async fn start_at(paths: Paths, now: i64) -> Stage {
+        Stage::start_with(paths, NO_POLL, Some(Arc::new(AtomicI64::new(now)))).await
+    }
+
+    async fn start_with(paths: Paths, poll: Duration, clock: Option<Arc<AtomicI64>>) -> Stage {
         let cert = match &paths.credential {
             CredentialPaths::CertAndKey { cert, .. } | CredentialPaths::Bundle(cert) => cert.canonicalize().unwrap(),
         };
-        let stage = Stage::start_after(paths, poll, || ());
+        let stage = Stage::begin(paths, (poll, clock), || ());
         // The first round may be noticed by the first look itself; the second only by a later one.
         for round in 1..=2 {
             atomic_write(&cert, fs::read(&cert).unwrap()).unwrap();
@@ -107,24 +172,57 @@ impl Stage {
 
     /// Something happens between the first load and the watch.
     pub(crate) fn start_after(paths: Paths, poll: Duration, meanwhile: impl FnOnce()) -> Stage {
-        let loaded = load(&paths).unwrap();
+        Stage::begin(paths, (poll, None), meanwhile)
+    }
+
+    fn begin(paths: Paths, (poll, controlled): (Duration, Option<Arc<AtomicI64>>), meanwhile: impl FnOnce()) -> Stage {
+        let clock = controlled.clone().map_or_else(Clock::real, Clock::Controlled);
+        let loaded = sources::load(&paths, clock.now()).unwrap_or_else(|failure| panic!("{failure}"));
         meanwhile();
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let (introductions, receiver) = tokio::sync::mpsc::channel(64);
-        let policy = Policy {
-            allow: Allow::Anybody,
-            crl_coverage: CrlCoverage::All,
-            stale: trust::Stale::Deny,
-            snapshot_max_age: None,
-            max_session_age: None,
-            max_certificate_age: None,
-            idle_timeout: None,
-        };
-        let state = (loaded.bundle, loaded.knowledge, Arc::new(policy));
-        let live = Live::new(state, loaded.credential, introductions, Clock::real());
+        let state = (loaded.bundle, loaded.knowledge, policy());
+        let live = Live::new(state, loaded.credential, introductions, clock);
         let library = loaded.library.poll_every(poll);
-        let watching = sources::watch(paths, library, live.clone(), receiver, metrics.clone()).unwrap();
-        Stage { live, metrics, watching: Some(watching) }
+        let watching = sources::watch(paths, library, (live.clone(), receiver), metrics.clone()).unwrap();
+        let desk = watching.desk();
+        Stage { live, metrics, desk, warnings: loaded.warnings, clock: controlled, watching: Some(watching) }
+    }
+
+    /// Moves the clock.
+    pub(crate) fn advance(&self, span: Duration) {
+        let millis = i64::try_from(span.as_millis()).unwrap();
+        self.clock.as_ref().unwrap().fetch_add(millis, Ordering::AcqRel);
+        self.live.nudge();
+    }
+
+    /// What the operator is told.
+    pub(crate) async fn state(&self) -> State {
+        self.desk.state().await.unwrap()
+    }
+
+    /// How often something was refused under this label.
+    pub(crate) fn refused(&self, label: &str) -> u64 {
+        self.number("portcullis_revocation_refusals_total", Some(label))
+    }
+
+    /// A gauge or counter without labels.
+    pub(crate) fn gauge(&self, name: &str) -> u64 {
+        self.metrics.refresh(&self.live);
+        self.number(name, None)
+    }
+
+    fn number(&self, name: &str, label: Option<&str>) -> u64 {
+        let families = self.metrics.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap_or_else(|| panic!("no {name}"));
+        let metric = family
+            .get_metric()
+            .iter()
+            .find(|metric| label.is_none_or(|label| metric.get_label().iter().any(|pair| pair.value() == label)));
+        let metric = metric.unwrap_or_else(|| panic!("{name} knows no label {label:?}"));
+        let is_counter = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+        let value = if is_counter { metric.get_counter().get_value() } else { metric.get_gauge().get_value() };
+        value as u64
     }
 
     /// Ends the watch; returns when its thread is gone.

@@ -131,7 +131,8 @@ pub fn crl(issuer: Sha256, scope: CrlScope, serial_keys: &[u128]) -> Crl {
         digest: Sha256::of(b"crl"),
         this_update: at(-YEAR),
         next_update: Time::NEVER,
-        serials: keys(serial_keys),
+        serials: Arc::new(keys(serial_keys)),
+        form: trust::CrlForm::Complete,
     }
 }
 
