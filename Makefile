@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test check certs bench bench-peers fuzz deny
 
-# Debian packages that the tests use: real clients and a real Prometheus, none of them ours.
-PACKAGES := curl openssl nghttp2-client prometheus
+# Debian packages that the tests use: real clients and a real Prometheus, none of them ours; Python for schemathesis.
+PACKAGES := curl openssl nghttp2-client prometheus python3-venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## This list

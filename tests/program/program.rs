@@ -90,11 +90,17 @@ impl Program {
         command.arg("run").args(flags.arguments()).stdout(Stdio::piped()).stdin(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Without a terminal the log is JSON; the first line is the configuration.
-        let first = in_time("the start", lines.next_line()).await.unwrap().expect("the program started");
-        let start: Value = serde_json::from_str(&first).unwrap();
+        // Without a terminal the log is JSON. The configuration comes first, but for what was restored before it.
+        let log = Log::default();
+        let start = loop {
+            let line = in_time("the start", lines.next_line()).await.unwrap().expect("the program started");
+            let read: Value = serde_json::from_str(&line).unwrap();
+            log.0.lock().unwrap().push(line);
+            if read["event"] == "start" {
+                break read;
+            }
+        };
         let address = |field: &str| start[field].as_str().unwrap().parse().unwrap();
-        let log = Log(Arc::new(Mutex::new(vec![first])));
         Program { child, address: address("listening"), observe: address("observe"), log, unread: Some(lines) }
     }
 
@@ -137,6 +143,11 @@ impl Program {
         let id = self.child.id().expect("it still runs").to_string();
         let mut kill = Command::new("sh");
         assert!(kill.args(["-c", "kill -s TERM \"$0\"", &id]).status().await.unwrap().success());
+    }
+
+    /// Ends it as a machine that loses its power would.
+    pub(crate) async fn kill(&mut self) {
+        in_time("the program's death", self.child.kill()).await.unwrap();
     }
 
     /// The exit code, once it ends.

@@ -249,24 +249,19 @@ async fn an_issuer_that_did_not_sign_the_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn a_leaf_alone_is_named_by_its_key_up_to_its_own_date() {
+async fn a_leaf_alone_is_named_by_its_fingerprint_as_openssl_prints_it() {
     let desk = Desk::with_list();
     let leaf = desk.leaf("alice");
     desk.does("add prod.jsonl --cert alice.pem").await;
     let (_, entries) = desk.lines("prod.jsonl");
-    assert_eq!(entries[0]["spki"], testkit::hex(&leaf.spki_sha256()));
-    assert!(entries[0]["issued_before"].is_string() && entries[0].get("certificate").is_none(), "{entries:?}");
-    assert_eq!(desk.report("remove prod.jsonl --cert alice.pem").await["entries"], 0);
-}
-
-#[tokio::test]
-async fn a_fingerprint_alone_is_taken_with_a_warning_that_it_can_be_escaped() {
-    let desk = Desk::with_list();
-    let leaf = desk.leaf("alice");
-    let told = desk.does(&format!("add prod.jsonl --certificate {}", testkit::hex(&leaf.sha256()))).await;
-    assert!(told.err.contains("--certificate") && told.err.contains("--cert names it"), "{told:?}");
+    assert_eq!(entries, [serde_json::json!({ "certificate": testkit::hex(&leaf.sha256()) })]);
+    let mut openssl = command("openssl");
+    openssl.current_dir(desk.path("")).args(["x509", "-in", "alice.pem", "-noout", "-fingerprint", "-sha256"]);
+    let printed = run(&mut openssl).await.out.trim().split_once('=').unwrap().1.to_owned();
+    let told = desk.report(&format!("add prod.jsonl --certificate {printed}")).await;
+    assert_eq!(told["changed"], false, "{told}");
     // The file's certificate is the same one, whatever it was named by.
-    assert_eq!(desk.report("remove prod.jsonl --cert alice.pem").await["entries"], 0);
+    assert_eq!(desk.report("remove prod.jsonl --cert alice.pem --issuer alice-ca.pem").await["entries"], 0);
 }
 
 #[tokio::test]

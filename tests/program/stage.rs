@@ -118,6 +118,12 @@ impl Flags {
         flags
     }
 
+    /// With this value of a repeatable flag as well.
+    pub(crate) fn and(mut self, flag: &'static str, value: impl Into<String>) -> Flags {
+        self.0.push((flag, value.into()));
+        self
+    }
+
     pub(crate) fn without(mut self, flag: &str) -> Flags {
         self.0.retain(|(known, _)| *known != flag);
         self

@@ -21,7 +21,7 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("revocation", &["trust"]),
     ("proxy", &["trust"]),
     ("sources", &["proxy", "revocation", "trust"]),
-    ("control", &["proxy", "trust"]),
+    ("control", &["proxy", "sources", "trust"]),
     ("portcullis", &["control", "proxy", "revocation", "sources", "trust"]),
 ];
 

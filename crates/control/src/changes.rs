@@ -3,6 +3,7 @@
 //! Called by `api.rs`. Each runs in a task of its own, from the desk's question to the line in the audit: a caller who
 //! goes away meanwhile, or is cut by what it pushed, takes no line with it. It must never answer before that line.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use sources::{DenialRecord, DeskError, Entry, FloorReset, NewDenial, Push, Pushed};
 
 use crate::api::{Answer, Office, json, still_trusted};
@@ -155,8 +157,30 @@ pub(crate) async fn reset_floor(list: &str, (office, caller): By<'_>) -> Result<
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
+    #[serde(deserialize_with = "once_each")]
     entry: Entry,
     ttl_seconds: u64,
+}
+
+/// An object whose keys stand once each: of two ids, none may be left out in silence.
+fn once_each<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Entry, D::Error> {
+    struct Object;
+    impl<'de> Visitor<'de> for Object {
+        type Value = Entry;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an entry, which is a JSON object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+            let mut entry = Entry::new();
+            while let Some((key, value)) = map.next_entry::<String, serde_json::Value>()? {
+                if entry.insert(key, value).is_some() {
+                    return Err(A::Error::custom("duplicate key; each may stand once in an entry"));
+                }
+            }
+            Ok(entry)
+        }
+    }
+    deserializer.deserialize_map(Object)
 }
 
 pub(crate) async fn deny(headers: &HeaderMap, body: Incoming, (office, caller): By<'_>) -> Result<Answer, Problem> {

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::remote::args::{DenyWish, LookWish, UndenyWish};
-use crate::remote::{Content, Question, Remote, Reply};
+use crate::remote::{Content, Question, Remote, Reply, field};
 use crate::revocations::args::OnTerms;
 use crate::revocations::remotely::{segment, words};
 use crate::revocations::say::{Tone, table, toned};
@@ -49,14 +49,14 @@ pub(crate) fn undeny(wish: &UndenyWish) -> Result<(), Failure> {
 }
 
 fn told(value: &Value, (what, as_json): (String, bool)) {
-    let kept = if value["persisted"] == true { "" } else { "\na restart of the sidecar would not find it" };
-    let [id, until] = ["id", "until"].map(|key| words(&value[key]));
+    let kept = if field(value, "persisted") == true { "" } else { "\na restart of the sidecar would not find it" };
+    let [id, until] = ["id", "until"].map(|key| words(field(value, key)));
     let text = format!("{what} {id} until {until}: {}{kept}\n", entry(value));
     print::out(&if as_json { format!("{value}\n") } else { text });
 }
 
 fn entry(denial: &Value) -> String {
-    crate::revocations::say::plain(&denial["entry"].to_string())
+    crate::revocations::say::plain(&field(denial, "entry").to_string())
 }
 
 /// Shows all of them.
@@ -67,12 +67,12 @@ pub(crate) fn denials(wish: &LookWish) -> Result<(), Failure> {
         return Ok(());
     }
     let one = |denial: &Value| {
-        let lapsing = if denial["lapsing"] == true { "ends soon" } else { "" };
-        let mut row = ["id", "until", "who"].map(|key| words(&denial[key])).to_vec();
+        let lapsing = if field(denial, "lapsing") == true { "ends soon" } else { "" };
+        let mut row = ["id", "until", "who"].map(|key| words(field(denial, key))).to_vec();
         row.extend([lapsing.to_owned(), entry(denial)]);
         row
     };
-    let rows: Vec<_> = value["denials"].as_array().into_iter().flatten().map(one).collect();
+    let rows: Vec<_> = field(&value, "denials").as_array().into_iter().flatten().map(one).collect();
     print::out(&if rows.is_empty() { "no denials\n".to_owned() } else { table(&rows) });
     Ok(())
 }

@@ -60,6 +60,11 @@ pub(crate) struct Reply {
     pub(crate) value: Value,
 }
 
+/// A field of an answer; null if it is not there.
+pub(crate) fn field<'a>(value: &'a Value, key: &str) -> &'a Value {
+    value.get(key).unwrap_or(&Value::Null)
+}
+
 impl Remote {
     /// Reads the flags and the files they name; connects to nothing.
     pub(crate) fn open(flags: &RemoteFlags) -> Result<Remote, Failure> {
@@ -89,7 +94,7 @@ impl Remote {
         if reply.status.is_success() {
             return Ok(reply);
         }
-        let detail = reply.value.get("detail").and_then(Value::as_str).unwrap_or("it gave no reason");
+        let detail = field(&reply.value, "detail").as_str().unwrap_or("it gave no reason");
         let sentence = format!("{}: {} ({})", self.shown, say::plain(detail), reply.status.as_u16());
         Err(match reply.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::NotAllowed(sentence),

@@ -84,7 +84,7 @@ fn a_bad_value_is_one_sentence_that_names_flag_value_and_remedy() {
 #[test]
 fn a_usage_error_of_the_command_line_exits_with_64_too() {
     for (line, named) in [
-        (vec![], "run, check, certs or demo"),
+        (vec![], "run, check, deny"),
         (vec!["fly"], "'fly'"),
         (vec!["run", "--inbond", "x"], "--inbound"),
         (vec!["run", "--workers"], "--workers"),
@@ -102,7 +102,8 @@ fn help_and_version_exit_with_0_and_list_every_flag() {
     assert!(help.status.success());
     let text = stdout(&help);
     for name in "inbound cert key credential-bundle client-ca allow allow-any revocations crl-coverage no-revocations \
-                 snapshot-max-age max-session-age max-certificate-age idle-timeout workers observe log-format log-level"
+                 snapshot-max-age max-session-age max-certificate-age idle-timeout workers observe control control-ca \
+                 control-allow log-format log-level"
         .split(' ')
     {
         let twin = format!("PORTCULLIS_{}", name.to_ascii_uppercase().replace('-', "_"));
@@ -127,6 +128,10 @@ fn every_flag_may_come_from_its_twin_and_gives_the_same_report() {
         ("--idle-timeout", "500ms"),
         ("--workers", "3"),
         ("--crl-coverage", "leaf"),
+        ("--control", "127.0.0.1:9465"),
+        ("--control-ca", &pki.text("root.pem")),
+        ("--control-allow", "uri:spiffe://dev.portcullis/ns/demo/*=read"),
+        ("--control-allow", "dns:ops.example=push,deny"),
         ("--log-format", "json"),
         ("--log-level", "debug"),
     ];
@@ -145,6 +150,8 @@ fn every_flag_may_come_from_its_twin_and_gives_the_same_report() {
     let (one, other) = (report(&by_flags), report(&by_twins));
     assert_eq!(one, other);
     assert_eq!(one["workers"], 3);
+    assert_eq!(one["control"]["address"], "127.0.0.1:9465");
+    assert_eq!(one["control"]["allow"][1], "dns:ops.example=deny,push");
     assert_eq!(one["allow"], serde_json::json!(["uri:spiffe://dev.portcullis/ns/demo/*", "dns:a.example"]));
     assert_eq!(one["inbounds"][1], "127.0.0.1:8444=unix:/run/app,protocol=h2c");
 }

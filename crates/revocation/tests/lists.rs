@@ -324,7 +324,7 @@ fn a_refusal_has_one_word_for_metrics() {
         (b" \n".to_vec(), "empty"),
         (b"hello".to_vec(), "malformed"),
         (header(1).into_bytes(), "truncated"),
-        (header(0)[..40].as_bytes().to_vec(), "truncated"),
+        (header(0).as_bytes()[..40].to_vec(), "truncated"),
         (format!("{}\n{{\"id\":", header(1)).into_bytes(), "truncated"),
         (format!("{}\n{{}}\n", header(1)).into_bytes(), "malformed"),
         (b"-----BEGIN X509 CRL-----\n".to_vec(), "truncated"),

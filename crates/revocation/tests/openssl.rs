@@ -1,5 +1,5 @@
 //! The key files and signatures are those of the openssl binary: each side reads what the other wrote.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::path::Path;
 use std::process::Command;

@@ -39,47 +39,44 @@ impl KeySet {
         (entry & !REASON_BITS, Reason::from_code_plus_one(entry & REASON_BITS))
     }
 
-    /// The set of `entries`, in any order; of several with one key, one stays. `None` above 2³² − 1 entries.
+    /// The set of `entries`, in any order; of several with one key, one stays. `None` above 2³² − 1 entries, or
+    /// if there is one that [`KeySet::entry`] does not make.
     #[must_use]
     pub fn new(mut entries: Vec<u128>) -> Option<KeySet> {
         entries.sort_unstable();
         entries.dedup_by_key(|entry| *entry & !REASON_BITS);
-        KeySet::indexed(entries)
+        KeySet::from_sorted(entries).ok()
     }
 
     /// The set of `entries`, each greater than the one before, as a compiled list holds them: nothing is sorted or
     /// copied. The position of the first that is not greater, or whose reason nobody defined, if there is one;
     /// 2³² − 1 if there are more than that.
     pub fn from_sorted(entries: Vec<u128>) -> Result<KeySet, usize> {
-        let mut before = None;
-        for (position, entry) in entries.iter().enumerate() {
-            let key = entry & !REASON_BITS;
-            if before.is_some_and(|before| before >= key) || DEFINED >> (entry & REASON_BITS) & 1 == 0 {
-                return Err(position);
-            }
-            before = Some(key);
-        }
-        KeySet::indexed(entries).ok_or(usize::try_from(u32::MAX).unwrap_or(usize::MAX))
-    }
-
-    fn indexed(entries: Vec<u128>) -> Option<KeySet> {
         if entries.is_empty() {
-            return Some(KeySet::default());
+            return Ok(KeySet::default());
         }
-        let count = u32::try_from(entries.len()).ok()?;
+        if u32::try_from(entries.len()).is_err() {
+            return Err(usize::try_from(u32::MAX).unwrap_or(usize::MAX));
+        }
         let bits = (entries.len() / BUCKET).max(1).ilog2().max(1);
         let shift = 128 - bits;
         let mut starts = Vec::with_capacity((1_usize << bits) + 1);
-        let mut position = 0_u32;
-        let mut rest = entries.iter().peekable();
-        for bucket in 0..1_u128 << bits {
-            starts.push(position);
-            while rest.next_if(|entry| **entry >> shift == bucket).is_some() {
-                position += 1;
+        let (mut position, mut before, mut bucket) = (0_u32, None, 0_u128);
+        // One pass checks and indexes: a pass over ten million entries is a twentieth of the time there is.
+        for entry in &entries {
+            let key = entry & !REASON_BITS;
+            if before.is_some_and(|before| before >= key) || (DEFINED >> (entry & REASON_BITS)) & 1 == 0 {
+                return Err(usize::try_from(position).unwrap_or(usize::MAX));
             }
+            before = Some(key);
+            while bucket <= entry >> shift {
+                starts.push(position);
+                bucket += 1;
+            }
+            position += 1;
         }
-        starts.push(count);
-        Some(KeySet { keys: entries.into_boxed_slice(), starts: starts.into_boxed_slice(), shift })
+        starts.resize((1_usize << bits) + 1, position);
+        Ok(KeySet { keys: entries.into_boxed_slice(), starts: starts.into_boxed_slice(), shift })
     }
 
     /// Every entry in the form of [`KeySet::entry`], ascending.

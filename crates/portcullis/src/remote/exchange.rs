@@ -85,14 +85,12 @@ fn away(shown: &str, error: &io::Error) -> Failure {
             "{shown}: the sidecar does not let this certificate in ({alert:?}); its log says why"
         ));
     }
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::NotAllowed(format!(
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Failure::NotAllowed(format!(
             "{shown}: this user may not open the socket ({error}); run as the sidecar's user"
-        )),
-        _ => {
-            Failure::Unreachable(format!("{shown} cannot be reached ({error}); look whether it runs and listens there"))
-        }
+        ));
     }
+    Failure::Unreachable(format!("{shown} cannot be reached ({error}); look whether it runs and listens there"))
 }
 
 async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, question: Question) -> io::Result<Reply> {

@@ -64,7 +64,7 @@ pub(crate) struct Whom {
     #[arg(long, value_name = "IDENTITY", help_heading = "Whom")]
     pub(crate) id: Vec<String>,
     /// This one certificate, PEM, leaf first (repeatable). With its issuer in the same file or by --issuer it is named
-    /// by issuer and serial number; a leaf alone by its public key, if issued no later than this certificate
+    /// by issuer and serial number; a leaf alone by its fingerprint
     #[arg(long, value_name = "PEM", help_heading = "Whom")]
     pub(crate) cert: Vec<PathBuf>,
     /// The certificate of this serial number, hexadecimal, with or without colons (repeatable); needs --issuer

@@ -41,8 +41,6 @@ pub(crate) struct Outcome {
     pub(crate) added: Vec<Entry>,
     /// Entries that are gone.
     pub(crate) removed: Vec<Entry>,
-    /// What people should know besides.
-    pub(crate) warnings: Vec<String>,
     /// Whether the list is issued at all.
     pub(crate) unchanged: bool,
 }
@@ -148,9 +146,6 @@ impl Draft {
 
     fn tell(&self, outcome: &Outcome, (issue, signed_by): (&Issue, &[Sha256]), now: Time) {
         let dropped = self.dropped(outcome, signed_by);
-        for warning in &outcome.warnings {
-            say::note(warning);
-        }
         if !dropped.is_empty() {
             say::note(&format!(
                 "{} of {} ({}) no longer held and went; sign it again: portcullis revocations sign {} --key …",
@@ -186,7 +181,6 @@ impl Draft {
             "removed": outcome.removed.iter().map(entry_as_json).collect::<Vec<_>>(),
             "signed_by": signed_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "signatures_dropped": dropped,
-            "warnings": outcome.warnings,
         })
     }
 

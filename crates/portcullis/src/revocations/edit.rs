@@ -17,7 +17,7 @@ pub(crate) fn add(wish: &AddWish) -> Result<(), Failure> {
     let named = whom::named(&wish.whom, !wish.absorb.is_empty() || wish.begin.list.is_some())?;
     let entries = whom::entries(&named, &wish.terms, now)?;
     let mut draft = Draft::open(&wish.file, Some(&wish.begin))?;
-    let mut outcome = Outcome { warnings: warnings(wish), ..Outcome::default() };
+    let mut outcome = Outcome::default();
     for entry in entries {
         if wish.replace {
             let old = |other: &Entry| other.whom.is_same(&entry.whom) && *other != entry;
@@ -33,18 +33,6 @@ pub(crate) fn add(wish: &AddWish) -> Result<(), Failure> {
     }
     outcome.unchanged = outcome.added.is_empty() && outcome.removed.is_empty() && !absorbed && draft.is_there();
     draft.finish(&outcome, &wish.issue, now)
-}
-
-fn warnings(wish: &AddWish) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !wish.whom.certificate.is_empty() {
-        warnings.push(
-            "--certificate: whoever holds a certificate that was signed with ECDSA can re-encode the signature, which \
-             changes the fingerprint; where you have the file, --cert names it so that it cannot"
-                .to_owned(),
-        );
-    }
-    warnings
 }
 
 /// Removes entries.

@@ -56,7 +56,7 @@ fn element(bytes: &[u8], tag: u8) -> Option<Element<'_>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use testkit::{Authority, LeafSpec};
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::print;
 use crate::remote::args::{ConfirmWish, PreviewWish, PushWish, RemoteCommand, ResetWish};
-use crate::remote::{Content, Question, Remote, Reply};
+use crate::remote::{Content, Question, Remote, Reply, field};
 use crate::revocations::file;
 use crate::revocations::say::{Tone, plain, table, toned};
 
@@ -32,31 +32,33 @@ fn preview(wish: &PreviewWish) -> Result<(), Failure> {
     let question = Question { body, ..Question::plain(Method::POST, "/v1/revocations/preview") };
     let Reply { value, .. } = remote.ask(question)?;
     print::out(&if wish.remote.json { format!("{value}\n") } else { previewed(&value) });
-    if value["would_be_held"] == true { Err(NO) } else { Ok(()) }
+    if field(&value, "would_be_held") == true { Err(NO) } else { Ok(()) }
 }
 
 fn previewed(value: &Value) -> String {
-    let (cut, live) = (number(&value["cut"]), number(&value["live"]));
+    let (cut, live) = (number(field(value, "cut")), number(field(value, "live")));
     let tone = if cut == 0 { Tone::Good } else { Tone::Warning };
     let mut text = format!("{}\n", toned(&format!("{cut} of {live} live sessions would be cut"), tone));
-    text.push_str(&format!("as {}: {}\n", words(&value["result"]), words(&value["sentence"])));
-    if value["would_be_held"] == true {
+    text.push_str(&format!("as {}: {}\n", words(field(value, "result")), words(field(value, "sentence"))));
+    if field(value, "would_be_held") == true {
         text.push_str(&toned(
             "it would be held: that is more than --max-cut-fraction of this sidecar allows\n",
             Tone::Bad,
         ));
     }
-    let unheard = number(&value["unheard"]);
+    let unheard = number(field(value, "unheard"));
     if unheard > 0 {
         text.push_str(&format!("{unheard} workers did not answer in time: their sessions are not counted\n"));
     }
-    let one = |row: &Value| vec![number(&row["sessions"]).to_string(), words(&row["reason"]), words(&row["identity"])];
-    let mut rows: Vec<_> = value["identities"].as_array().into_iter().flatten().map(one).collect();
+    let one = |row: &Value| {
+        vec![number(field(row, "sessions")).to_string(), words(field(row, "reason")), words(field(row, "identity"))]
+    };
+    let mut rows: Vec<_> = field(value, "identities").as_array().into_iter().flatten().map(one).collect();
     if !rows.is_empty() {
         rows.insert(0, ["sessions", "reason", "identity"].map(str::to_owned).to_vec());
     }
     text.push_str(&table(&rows));
-    let more = number(&value["more"]);
+    let more = number(field(value, "more"));
     if more > 0 {
         text.push_str(&format!("and {more} more identities\n"));
     }
@@ -80,13 +82,13 @@ fn confirm(wish: &ConfirmWish) -> Result<(), Failure> {
 
 fn taken(reply: &Reply, as_json: bool) -> Result<(), Failure> {
     let Reply { status, value } = reply;
-    let is_held = value["result"] == "held";
+    let is_held = field(value, "result").as_str() == Some("held");
     let tone = match (is_held, *status == StatusCode::OK) {
         (true, _) => Tone::Bad,
         (false, true) => Tone::Good,
         (false, false) => Tone::Warning,
     };
-    let text = format!("{} {}\n", toned(&words(&value["result"]), tone), words(&value["sentence"]));
+    let text = format!("{} {}\n", toned(&words(field(value, "result")), tone), words(field(value, "sentence")));
     print::out(&if as_json { format!("{value}\n") } else { text });
     if is_held { Err(NO) } else { Ok(()) }
 }
@@ -95,10 +97,10 @@ fn reset(wish: &ResetWish) -> Result<(), Failure> {
     let remote = Remote::open(&wish.remote)?;
     let list = segment("LIST", &wish.list)?;
     let Reply { value, .. } = remote.ask(Question::plain(Method::DELETE, format!("/v1/revocations/{list}/floor")))?;
-    let floors = value["floors"].as_array().into_iter().flatten();
+    let floors = field(&value, "floors").as_array().into_iter().flatten();
     let floors: Vec<_> =
-        floors.map(|floor| format!("{} {}", words(&floor["mode"]), number(&floor["sequence"]))).collect();
-    let kept = if value["persisted"] == true { "" } else { "; a restart would not remember it" };
+        floors.map(|floor| format!("{} {}", words(field(floor, "mode")), number(field(floor, "sequence")))).collect();
+    let kept = if field(&value, "persisted") == true { "" } else { "; a restart would not remember it" };
     let text = format!("the floor of {list} is gone; it was {}{kept}\n", floors.join(", "));
     print::out(&if wish.remote.json { format!("{value}\n") } else { text });
     Ok(())

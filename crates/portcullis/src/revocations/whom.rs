@@ -1,7 +1,6 @@
 //! From the flags that say whom an entry names to the selectors of a list, and from the terms' flags to its terms.
 //!
-//! Used by `edit.rs`. It must never name a certificate so that its holder can escape, nor take two kinds of selectors
-//! for one entry.
+//! Used by `edit.rs`. It must never take two kinds of selectors for one entry.
 
 use revocation::{Entry, Whom as Selector};
 use trust::{Certificate, Mode, Reason, Sha256, Time};
@@ -17,23 +16,18 @@ pub(crate) struct Named {
     pub(crate) by: String,
     /// How an entry names it.
     pub(crate) selector: Selector,
-    /// What narrows it to this one.
-    pub(crate) issued_before: Option<Time>,
     /// How else an entry may have named the same certificate.
-    pub(crate) also: Vec<Selector>,
+    pub(crate) also: Option<Selector>,
 }
 
 impl Named {
     fn new(flag: &str, value: &str, selector: Selector) -> Named {
-        Named { by: format!("{flag} {value}"), selector, issued_before: None, also: Vec::new() }
+        Named { by: format!("{flag} {value}"), selector, also: None }
     }
 
     /// Whether `entry` names the same, on whatever terms.
     pub(crate) fn is_in(&self, entry: &Entry) -> bool {
-        // A key that stands for one certificate is that certificate's entry only up to its date.
-        let by_selector = self.selector.is_same(&entry.whom)
-            && (self.issued_before.is_none() || self.issued_before == entry.issued_before);
-        by_selector || self.also.iter().any(|other| other.is_same(&entry.whom))
+        self.selector.is_same(&entry.whom) || self.also.as_ref().is_some_and(|other| other.is_same(&entry.whom))
     }
 }
 
@@ -145,7 +139,7 @@ fn by_certificate(whom: &Whom) -> Result<Vec<Named>, Failure> {
             (None, _) => {
                 return Err(Failure::AtStart(format!(
                     "--issuer: no certificate there issued the one in --cert {}; name its issuer, or leave --issuer \
-                     out to name it by its public key",
+                     out to name it by its fingerprint",
                     file::shown(path)
                 )));
             }
@@ -155,19 +149,17 @@ fn by_certificate(whom: &Whom) -> Result<Vec<Named>, Failure> {
     Ok(all)
 }
 
-/// By issuer and serial number; without an issuer by its public key, up to this certificate. Both are inside of what the
-/// issuer signed. The fingerprint is not: whoever holds a certificate with an ECDSA signature (r, s) can present it with
-/// (r, n − s), which verifies as well, and has another fingerprint.
+/// By issuer and serial number, as a CRL would name it; without an issuer by its fingerprint. Either may be in the list
+/// already, so both are looked for when it is taken back.
 fn certificate(leaf: &Certificate, issuer: Option<Sha256>, path: &str) -> Result<Named, Failure> {
     let by = format!("--cert {path}");
-    let also = vec![Selector::certificate(leaf.fingerprint)];
-    if let Some(issuer) = issuer {
-        let selector = Selector::serial_octets(issuer, &leaf.serial)
-            .map_err(|why| Failure::AtStart(format!("{by}: {why}; name it by --spki {path}")))?;
-        return Ok(Named { by, selector, issued_before: None, also });
-    }
-    let issued_before = Some(Time::from_seconds(leaf.not_before.as_seconds().saturating_add(1)));
-    Ok(Named { by, selector: Selector::public_key(leaf.key_digest()), issued_before, also })
+    let fingerprint = Selector::certificate(leaf.fingerprint);
+    let Some(issuer) = issuer else {
+        return Ok(Named { by, selector: fingerprint, also: None });
+    };
+    let selector = Selector::serial_octets(issuer, &leaf.serial)
+        .map_err(|why| Failure::AtStart(format!("{by}: {why}; name it by --certificate {}", leaf.fingerprint)))?;
+    Ok(Named { by, selector, also: Some(fingerprint) })
 }
 
 /// What the terms' flags say about every entry.
@@ -191,7 +183,7 @@ pub(crate) fn entries(named: &[Named], terms: &OnTerms, now: Time) -> Result<Vec
         }
         let mut entry = Entry::of(named.selector.clone());
         entry.mode = mode;
-        entry.issued_before = named.issued_before.or(issued_before);
+        entry.issued_before = issued_before;
         entry.until = until;
         entry.reason = reason;
         if let Some(note) = &terms.note {
