@@ -45,8 +45,9 @@ fn full() -> Case {
             }
         }))];
         let issuers = [stand().chain.leaf.issuer_key, stand().chain.intermediates[0].issuer_key];
-        case.crls =
-            issuers.map(|issuer| Arc::new(Crl { serials: Arc::new(a_million()), ..crl(issuer, CrlScope::FULL, &[]) })).to_vec();
+        case.crls = issuers
+            .map(|issuer| Arc::new(Crl { serials: Arc::new(a_million()), ..crl(issuer, CrlScope::FULL, &[]) }))
+            .to_vec();
         let year = Some(Duration::from_secs(365 * 86_400));
         case.policy = Policy {
             allow: Allow::Only(vec![IdentityPattern::parse("uri:spiffe://td/ns/*").unwrap()]),
