@@ -39,7 +39,10 @@ fn previewed(value: &Value) -> String {
     let (cut, live) = (number(field(value, "cut")), number(field(value, "live")));
     let tone = if cut == 0 { Tone::Good } else { Tone::Warning };
     let mut text = format!("{}\n", toned(&format!("{cut} of {live} live sessions would be cut"), tone));
-    text.push_str(&format!("as {}: {}\n", words(field(value, "result")), words(field(value, "sentence"))));
+    // The sentence is that of a push, which begins with what became of it; here nothing became of it.
+    let sentence = words(field(value, "sentence"));
+    let what = sentence.strip_prefix("in force now: ").unwrap_or(&sentence);
+    text.push_str(&format!("a push would answer {}: {what}\n", words(field(value, "result"))));
     if field(value, "would_be_held") == true {
         text.push_str(&toned(
             "it would be held: that is more than --max-cut-fraction of this sidecar allows\n",
