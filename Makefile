@@ -1,7 +1,7 @@
 # Portcullis. Two commands for a newcomer: `make run` tells the story, `make test` proves it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check certs bench bench-peers fuzz deny
+.PHONY: help run test check certs bench bench-peers bench-swap fuzz deny
 
 # Debian packages that the tests use: real clients and a real Prometheus, none of them ours; Python for schemathesis.
 PACKAGES := curl openssl nghttp2-client prometheus python3-venv
@@ -40,7 +40,12 @@ bench-peers: ## Side by side with nginx, HAProxy and Envoy (ten minutes)
 	cargo build --locked --release -p portcullis
 	benches/peers/run
 
-fuzz: ## Every parser of foreign bytes, a minute each (needs nightly and cargo-fuzz)
+bench-swap: ## What clients feel while a list of 1,000,000 entries is swapped in (three minutes)
+	cargo build --locked --release -p portcullis
+	benches/peers/swap
+
+fuzz: ## Every parser of foreign bytes, a minute each (needs a nightly toolchain, installs cargo-fuzz)
+	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
 	cd fuzz && for target in list compiled signed crl certificate; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
 deny: ## Licences, duplicate and banned crates, registries (installs cargo-deny)

@@ -10,7 +10,7 @@ use forge::NOW;
 use revocation::{
     Accepted, Keys, Library, MAX_JUMP, MAX_LISTS, Material, Refused, Requirements, SecretKey, read, read_under, sign,
 };
-use trust::{Bundle, Mode, Time};
+use trust::{Bundle, Mode, Stale, Time};
 
 /// A list of no entries; `mark` makes its bytes differ.
 fn list(name: &str, sequence: u64, mark: usize) -> String {
@@ -85,6 +85,23 @@ fn an_expired_list_is_refused_from_the_moment_of_its_expiry() {
     accept(&mut Library::default(), &list("prod", 1, 0), Time::from_millis(expires.as_millis() - 1)).unwrap();
     let refused = accept(&mut Library::default(), &list("prod", 1, 0), expires).unwrap_err();
     assert!(refused.label() == "expired" && refused.to_string().contains("2026-01-02T00:00:00Z"), "{refused}");
+}
+
+#[test]
+fn an_expired_list_is_taken_as_long_as_it_may_serve_and_its_number_binds() {
+    let expires = Time::from_seconds(1_767_312_000);
+    let hour = Duration::from_secs(3600);
+    let accepted = |stale: Stale, sequence: u64, now: Time| {
+        let mut library = Library::new(Requirements { stale, ..Requirements::default() });
+        accept(&mut library, &list("prod", 2, 0), NOW).unwrap();
+        accept(&mut library, &list("prod", sequence, 1), now).map_err(|refused| refused.label())
+    };
+    let end = expires.plus(hour);
+    assert!(accepted(Stale::Grace(hour), 3, Time::from_millis(end.as_millis() - 1)).is_ok());
+    assert_eq!(accepted(Stale::Grace(hour), 3, end).unwrap_err(), "expired");
+    assert!(accepted(Stale::Serve, 3, end).is_ok());
+    assert_eq!(accepted(Stale::Serve, 1, end).unwrap_err(), "older");
+    assert_eq!(accepted(Stale::Deny, 3, expires).unwrap_err(), "expired");
 }
 
 #[test]

@@ -143,6 +143,30 @@ async fn a_list_that_names_a_denials_id_absorbs_it_in_the_same_epoch() {
 }
 
 #[tokio::test]
+async fn a_denial_that_an_unkept_list_absorbed_stays_in_the_folder_whatever_is_denied_next() {
+    let files = Files::good();
+    let mut stage = Stage::start(files.kept(), NO_POLL).await;
+    stage.until_true("the list is kept", || files.state_files().len() == 1).await;
+    let one = deny(&stage, CLIENT, HOUR).await.unwrap();
+    fs::rename(files.at("state/lists"), files.at("state/before")).unwrap();
+    fs::write(files.at("state/lists"), "").unwrap();
+    push(&stage, &ListSpec::new("prod", 2).id(CLIENT).header_field("absorbs", &format!("[\"{}\"]", one.id))).await;
+    assert!(stage.desk.denials().await.unwrap().is_empty(), "the list makes up for it");
+    assert!(deny(&stage, "spiffe://td/other", HOUR).await.unwrap().persisted);
+    // As a kill leaves it: the list was never written.
+    stage.stop();
+    fs::remove_file(files.at("state/lists")).unwrap();
+    fs::rename(files.at("state/before"), files.at("state/lists")).unwrap();
+    let stage = Stage::start(files.kept(), NO_POLL).await;
+    assert_eq!(stage.sequence(), 1);
+    assert!(judged_as(&files, &stage, CLIENT).is_err() && judged_as(&files, &stage, "spiffe://td/other").is_err());
+    let again = ListSpec::new("prod", 2).id(CLIENT).header_field("absorbs", &format!("[\"{}\"]", one.id));
+    push(&stage, &again).await;
+    let text = fs::read_to_string(files.at("state/desk/denials")).unwrap();
+    assert!(!text.contains(&one.id), "once the list is kept the denial leaves the folder");
+}
+
+#[tokio::test]
 async fn a_list_that_only_observes_absorbs_nothing() {
     let files = Files::good();
     let stage = Stage::start(files.kept(), NO_POLL).await;
@@ -188,7 +212,7 @@ async fn denials_are_told_as_damaged_when_somebody_changed_them() {
     let stage = Stage::start(files.kept(), NO_POLL).await;
     assert!(stage.desk.denials().await.unwrap().is_empty());
     assert_eq!(stage.state().await.refusals[0].label, "damaged_state");
-    assert!(files.at("state/desk/denials.damaged").exists());
+    assert!(files.at("state/desk/denials~damaged").exists());
 }
 
 #[tokio::test]

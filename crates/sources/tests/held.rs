@@ -197,6 +197,60 @@ async fn what_was_held_before_a_restart_is_held_after_it() {
 }
 
 #[tokio::test]
+async fn an_older_issue_that_is_held_too_takes_no_newer_ones_place() {
+    let busy = Busy::start(|paths| paths, NO_POLL).await;
+    let newer = busy.push(naming(9, 10).text(), false).await.unwrap().held.unwrap();
+    assert_eq!(busy.push(naming(5, 8).text(), false).await.unwrap().result, "held");
+    let held = busy.stage.state().await.held;
+    assert_eq!(held.iter().map(|one| one.sequence).collect::<Vec<_>>(), [Some(9), Some(5)]);
+    let error = busy.stage.desk.confirm(None, "an operator".to_owned()).await.unwrap_err();
+    assert_eq!(error.label(), "invalid", "nobody confirms the older one by accident");
+    busy.stage.desk.confirm(Some(newer.digest), "an operator".to_owned()).await.unwrap();
+    assert_eq!((busy.stage.sequence(), busy.stage.desk.held()), (9, 0));
+}
+
+#[tokio::test]
+async fn crls_of_two_issuers_that_one_person_pushed_are_held_beside_each_other() {
+    let busy = Busy::start(|paths| Paths { max_cut_fraction: Some(0.0), ..paths }, NO_POLL).await;
+    let one = busy.files.root.crl(CrlSpec::new(1).revoke(&busy.serials[0]));
+    let other = busy.files.root.crl(CrlSpec::new(2).revoke(&busy.serials[1]));
+    for crl in [one, other] {
+        assert_eq!(busy.push(crl, false).await.unwrap().result, "held");
+    }
+    assert_eq!(busy.stage.desk.held(), 2);
+}
+
+#[tokio::test]
+async fn what_was_pushed_and_held_is_told_when_a_restart_lost_it() {
+    let mut busy = Busy::start(|paths| paths, NO_POLL).await;
+    let held = busy.push(naming(2, 10).text(), false).await.unwrap().held.unwrap();
+    busy.running.stop().await;
+    busy.stage.stop();
+    let stage = Stage::start(Paths { max_cut_fraction: Some(0.5), ..busy.files.kept() }, NO_POLL).await;
+    assert_eq!((stage.sequence(), stage.desk.held()), (1, 0));
+    assert_eq!(busy.lines.of("held_dropped")[0]["digest"], held.digest);
+}
+
+#[tokio::test]
+async fn a_held_file_that_is_touched_is_weighed_again() {
+    let mut busy = Busy::start(|paths| paths, NO_POLL).await;
+    busy.files.replace("list.jsonl", naming(2, 8).text());
+    busy.stage.until_true("the list is held", || busy.stage.desk.held() == 1).await;
+    for session in busy.sessions.drain(..8) {
+        drop(session);
+    }
+    let alone = async {
+        while busy.stage.live.preview(|_| ()).await.live > 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), alone).await.unwrap();
+    busy.files.replace("list.jsonl", naming(2, 8).text());
+    busy.stage.until_sequence(2).await;
+    busy.stage.until_true("nothing is held", || busy.stage.desk.held() == 0).await;
+}
+
+#[tokio::test]
 async fn files_are_watched_while_previews_are_asked_for() {
     let busy = Busy::start(|paths| Paths { max_cut_fraction: None, ..paths }, NO_POLL).await;
     let asking = async {

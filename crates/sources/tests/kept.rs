@@ -150,12 +150,64 @@ async fn a_damaged_state_file_is_told_counted_and_set_aside() {
     assert_eq!(files.state_files(), ["lists/enforce-prod"], "check changes nothing");
     let stage = Stage::start(files.kept(), NO_POLL).await;
     assert_eq!(stage.sequence(), 1, "the file of --revocations says it again");
-    assert_eq!(files.state_files(), ["lists/enforce-prod", "lists/enforce-prod.damaged"]);
+    assert_eq!(files.state_files(), ["lists/enforce-prod", "lists/enforce-prod~damaged"]);
     let state = stage.state().await;
     assert_eq!((state.refusals[0].label, stage.refused("damaged_state")), ("damaged_state", 1));
     assert_eq!(stage.gauge("portcullis_state_dir_failures_total"), 1);
     assert_eq!(lines.of("state_dir_failed").len(), 1);
     assert!(state.lists[0].persisted);
+}
+
+#[tokio::test]
+async fn a_list_outlives_a_restart_whatever_its_name() {
+    let files = Files::good();
+    let mut stage = Stage::start(files.kept(), NO_POLL).await;
+    let names = ["east.damaged", "east.draft", "-", "..", &"x".repeat(64)];
+    for name in names {
+        assert!(stage.desk.push(list(name, 3).into_bytes(), by("a test")).await.unwrap().persisted, "{name}");
+    }
+    stage.stop();
+    let stage = Stage::start(files.kept(), NO_POLL).await;
+    assert_eq!(stage.state().await.lists.len(), names.len() + 1);
+}
+
+#[tokio::test]
+async fn what_may_be_whole_but_cannot_be_read_prevents_the_start_and_is_never_overwritten() {
+    let files = Files::good();
+    let mut stage = Stage::start(files.kept(), NO_POLL).await;
+    let entry = serde_json::from_str("{\"id\":\"spiffe://td/client\"}").unwrap();
+    let denial = sources::NewDenial { entry, ttl: Duration::from_secs(60), who: "a test".to_owned() };
+    assert!(stage.desk.deny(denial).await.unwrap().persisted);
+    stage.stop();
+    // Written by a later version.
+    let file = files.at("state/desk/denials");
+    let now = fs::read_to_string(&file).unwrap();
+    fs::write(&file, now.replace("state/v1", "state/v2")).unwrap();
+    let sentence = failure(&files.kept());
+    assert!(sentence.contains("desk/denials") && sentence.contains("state/v2"), "{sentence}");
+    assert!(sentence.contains("move it away"), "{sentence}");
+    fs::write(&file, now).unwrap();
+    let requirements = sources::Requirements { max_bytes: 1, ..sources::Requirements::default() };
+    fs::write(files.at("state/lists/enforce-prod"), "x".repeat(100_000)).unwrap();
+    let sentence = failure(&Paths { requirements, ..files.kept() });
+    assert!(sentence.contains("lists/enforce-prod") && sentence.contains("--revocation-max-bytes"), "{sentence}");
+}
+
+#[tokio::test]
+async fn what_another_process_kept_between_the_first_load_and_the_claim_is_not_lost() {
+    let files = Files::good();
+    let mut before = Stage::start(files.kept(), NO_POLL).await;
+    before.until_true("the list is kept", || !files.state_files().is_empty()).await;
+    let loaded = load(&files.kept()).unwrap();
+    before.desk.push(list("prod", 9).into_bytes(), by("a test")).await.unwrap();
+    before.stop();
+    let (introductions, receiver) = tokio::sync::mpsc::channel(1);
+    let state = (loaded.bundle, loaded.knowledge, stage::policy());
+    let live = proxy::Live::new(state, loaded.credential, introductions, proxy::Clock::real());
+    let metrics = std::sync::Arc::new(proxy::Metrics::new("test").unwrap());
+    let error = sources::watch(files.kept(), loaded.library, (live, receiver), metrics).unwrap_err();
+    assert!(error.0.contains("--state-dir") && error.0.contains("start again"), "{error}");
+    assert_eq!(Stage::start(files.kept(), NO_POLL).await.sequence(), 9);
 }
 
 #[tokio::test]
