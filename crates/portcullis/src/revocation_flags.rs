@@ -126,7 +126,7 @@ impl Reader<'_> {
     /// Without the keys, which lie in files.
     pub(crate) fn requirements(&self) -> Result<Requirements, String> {
         let flags = self.revocation_flags();
-        let mut requirements = Requirements::default();
+        let mut requirements = Requirements { stale: self.stale()?, ..Requirements::default() };
         if let Some(text) = &flags.revocation_max_bytes {
             requirements.max_bytes = bytes(text).ok_or_else(|| {
                 let name = self.name("revocation_max_bytes");
@@ -198,6 +198,8 @@ mod tests {
     fn stale_is_deny_grace_or_serve_and_nothing_else() {
         let stale = |text: &str| Reader(&with(|flags| flags.stale = Some(text.to_owned()))).stale();
         assert_eq!(Reader(&Flags::default()).stale(), Ok(Stale::Deny));
+        let serving = with(|flags| flags.stale = Some("serve".to_owned()));
+        assert_eq!(Reader(&serving).requirements().unwrap().stale, Stale::Serve);
         for text in ["deny", "grace=1h30m", "serve"] {
             assert_eq!(stale_written(stale(text).unwrap()), text);
         }

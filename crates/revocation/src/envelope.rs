@@ -18,6 +18,9 @@ use crate::{Keys, PublicKey, ReadError, SecretKey};
 const PAYLOAD_TYPE: &str = "application/vnd.portcullis.revocations+json";
 /// Signatures on one list: twice as many as there can be keys, so that a change of keys can overlap.
 const MAX_SIGNATURES: usize = 64;
+/// Bytes of the first line: ten times what 64 signatures and a header that absorbs all denials take. It is understood
+/// before anybody is known to have signed it, and each byte of it may cost ten of memory.
+const MAX_LINE: usize = 1 << 20;
 
 /// The header's bytes, and who signed them.
 pub(crate) struct Opened {
@@ -68,6 +71,14 @@ struct Written {
 
 /// Opens the first line of a file.
 pub(crate) fn open(line: &[u8]) -> Result<Opened, ReadError> {
+    if line.len() > MAX_LINE {
+        let why = format!(
+            "the first line has {} bytes, and a header has at most {MAX_LINE}; publish a list whose first line is its \
+             header alone",
+            line.len()
+        );
+        return Err(ReadError::at(1, 1, why));
+    }
     let fields: BTreeMap<Cow<'_, str>, IgnoredAny> =
         serde_json::from_slice(line).map_err(|error| ReadError::json(1, &error))?;
     let enclosed = fields.contains_key("payload");

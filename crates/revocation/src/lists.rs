@@ -40,7 +40,7 @@ impl Lists {
         Lists { lists: BTreeMap::new(), requirements }
     }
 
-    /// Takes in a list that is current at `now`.
+    /// Takes in a list that is current at `now`, or serves past its expiry.
     pub(crate) fn accept(&mut self, read: ReadList, now: Time) -> Result<Accepted, Refused> {
         self.take_in(read, Some(now))
     }
@@ -95,7 +95,8 @@ impl Lists {
             if list.issued_at > now.plus(CLOCK_SKEW) {
                 return Err(Refused::FromTheFuture { what, issued_at: list.issued_at, now });
             }
-            if list.expires_at <= now {
+            // An older one that is in force would serve as long as this one, and know less.
+            if self.requirements.stale.end(list.expires_at) <= now {
                 return Err(Refused::Expired { what, expires_at: list.expires_at });
             }
         }

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use trust::Stale;
+
 use crate::Keys;
 
 /// The largest file by default: over thirty million entries in the binary form, four million as lines.
@@ -19,10 +21,12 @@ pub struct Requirements {
     pub scope: Option<String>,
     /// No file is larger.
     pub max_bytes: u64,
+    /// A list past its expiry is accepted as long as it may serve; CRLs always are.
+    pub stale: Stale,
 }
 
 impl Default for Requirements {
     fn default() -> Requirements {
-        Requirements { keys: None, scope: None, max_bytes: DEFAULT_MAX_BYTES }
+        Requirements { keys: None, scope: None, max_bytes: DEFAULT_MAX_BYTES, stale: Stale::Deny }
     }
 }

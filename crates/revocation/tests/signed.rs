@@ -334,7 +334,8 @@ fn a_list_without_entries_can_be_signed_with_or_without_a_line_end() {
 fn a_first_line_beyond_any_header_is_refused_before_it_is_understood() {
     let padding = "x".repeat(2 << 20);
     let padded = with_envelope(&signed(&[0]), |envelope| envelope["unknown"] = json!(padding));
-    let many = with_envelope(&signed(&[0]), |envelope| envelope["signatures"] = json!(vec![json!({"sig": ""}); 200_000]));
+    let many =
+        with_envelope(&signed(&[0]), |envelope| envelope["signatures"] = json!(vec![json!({"sig": ""}); 200_000]));
     for file in [padded, many] {
         let (label, why) = refusal(file, &threshold(1));
         assert!(label == "malformed" && why.contains("the first line has"), "{label}: {why}");

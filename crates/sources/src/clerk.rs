@@ -83,6 +83,29 @@ impl Watch {
         self.take(trial, &push.who, began)
     }
 
+    /// Once a list in force is outdated it denies everybody, until fresh knowledge comes: what is held may be that, and
+    /// cuts nobody any more who is not cut already. So it is weighed again.
+    pub(crate) async fn weigh_held_again(&mut self) {
+        if self.revocations.holdings.shelf.len() == 0 || !self.is_outdated() {
+            return;
+        }
+        for held in self.revocations.holdings.shelf.all() {
+            let requirements = self.revocations.holdings.requirements();
+            let Ok(offer) = Offer::read(held.bytes.to_vec(), requirements, true, Some(held.digest)) else { continue };
+            let trial = self.attempt(Offer { from: held.record.from, ..offer });
+            if trial.verdict.is_ok() && self.weigh(&trial, false).await.is_none() {
+                // Whatever becomes of it is told.
+                let _ = self.take(trial, "weighed again", Instant::now());
+            }
+        }
+    }
+
+    fn is_outdated(&self) -> bool {
+        let (published, now) = (self.live.current(), self.live.now());
+        let (snapshot, policy) = (published.state.snapshot(), &published.state.policy);
+        snapshot.is_some_and(|snapshot| snapshot.enforcing().any(|list| list.current_until(policy) <= now))
+    }
+
     /// Takes in what was tried out, publishes and keeps it.
     fn take(&mut self, trial: Trial, who: &str, began: Instant) -> Result<Pushed, DeskError> {
         self.outdate_held(&trial, None);
@@ -114,9 +137,12 @@ impl Watch {
     ) -> Pushed {
         let told = persisted || held.is_some();
         let unkept = if told { "" } else { "; a restart would not find it, because there is no usable --state-dir" };
+        let silent = self.revocations.silent().next().map(|named| {
+            format!("; but everybody is denied until {named} says something too: put a list or CRL there")
+        });
         Pushed {
             result,
-            sentence: sentence + unkept,
+            sentence: sentence + unkept + &silent.unwrap_or_default(),
             mode: about.mode.map(word),
             list: about.list,
             sequence: about.sequence,
@@ -248,12 +274,6 @@ impl Watch {
         let persisted = self.keep_denials();
         self.report.denial_removed(&denial, who);
         Ok(denial.record(self.live.now(), persisted))
-    }
-
-    fn keep_denials(&mut self) -> bool {
-        let kept = self.keeper.denials(&self.denials, &self.report);
-        self.denials_unsaved = !kept;
-        kept
     }
 
     /// Whether a restart would find the denials.

@@ -81,6 +81,8 @@ struct Written {
 #[derive(Debug, Default)]
 pub(crate) struct Denials {
     all: Vec<Denial>,
+    /// Ended because a list makes up for them, and that list may not be in the state folder yet.
+    absorbed: Vec<Denial>,
 }
 
 impl Denials {
@@ -174,6 +176,7 @@ impl Denials {
     pub(crate) fn lapse(&mut self, now: Time) -> Vec<Denial> {
         let (gone, kept) = std::mem::take(&mut self.all).into_iter().partition(|one| one.until <= now);
         self.all = kept;
+        self.absorbed.retain(|one| one.until > now);
         gone
     }
 
@@ -195,7 +198,21 @@ impl Denials {
             }
             None => true,
         });
+        self.absorbed.extend(absorbed.iter().map(|(one, _)| one.clone()));
+        // As bounded as the others: while a disk stays full lists may come and go.
+        let beyond = self.absorbed.len().saturating_sub(MAX_DENIALS);
+        self.absorbed.drain(..beyond);
         absorbed
+    }
+
+    /// The lists that absorbed some are kept, or nothing ever is.
+    pub(crate) fn forget_absorbed(&mut self) {
+        self.absorbed.clear();
+    }
+
+    /// Whether [`Denials::to_bytes`] holds some that have ended.
+    pub(crate) fn remembers_absorbed(&self) -> bool {
+        !self.absorbed.is_empty()
     }
 
     /// Those that end soon and were not told of yet.
@@ -214,9 +231,9 @@ impl Denials {
         Arc::new(Overlay::new(selectors(&self.all).unwrap_or_default()))
     }
 
-    /// For the state folder.
+    /// For the state folder: with those whose list may not be there, so that a restart finds one or the other.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let written = self.all.iter().map(|one| Written {
+        let written = self.absorbed.iter().chain(&self.all).map(|one| Written {
             id: one.id.clone(),
             entry: one.entry.clone(),
             who: one.who.clone(),

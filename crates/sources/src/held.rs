@@ -18,6 +18,8 @@ pub(crate) struct Held {
     pub(crate) digest: Sha256,
     /// All of them.
     pub(crate) bytes: Arc<[u8]>,
+    /// It lies in a file of `--revocations`, as which it is one thing at any time.
+    pub(crate) in_file: bool,
     /// For the operator.
     pub(crate) record: HeldRecord,
 }
@@ -45,15 +47,21 @@ impl Shelf {
         self.all.iter().map(|one| one.record.clone()).collect()
     }
 
-    /// Puts one on it, in the place of an earlier issue. Returns what gave way.
+    /// Puts one on it, in the place of an earlier issue. Returns what had to give way for want of room.
+    #[must_use]
     pub(crate) fn put(&mut self, held: Held) -> Vec<HeldRecord> {
-        self.all.retain(|one| !is_earlier(&one.record, &held.record));
+        self.all.retain(|one| !is_earlier(one, &held));
         self.all.push(held);
         let mut gone = Vec::new();
         while self.all.len() > 1 && (self.all.len() > MAX_HELD || self.bytes() > self.max_bytes) {
             gone.push(self.all.remove(0).record);
         }
         gone
+    }
+
+    /// All of them; the bytes are shared.
+    pub(crate) fn all(&self) -> Vec<Held> {
+        self.all.clone()
     }
 
     /// Takes off what has this digest.
@@ -99,11 +107,13 @@ impl Shelf {
     }
 }
 
-/// Whether `new` makes `old` pointless: another issue of the same list, or the next CRL of the same file, or itself.
-fn is_earlier(old: &HeldRecord, new: &HeldRecord) -> bool {
-    let same_list = new.list.is_some() && old.list == new.list && old.mode == new.mode;
-    let same_file = new.list.is_none() && old.list.is_none() && old.from == new.from;
-    old.digest == new.digest || same_list || same_file
+/// Whether `new` makes `old` pointless: a later issue of the same list, or what its file holds now, or itself. An issue
+/// that is not later lies beside it, so that whoever confirms must say which.
+fn is_earlier(old: &Held, new: &Held) -> bool {
+    let (older, newer) = (&old.record, &new.record);
+    let same_list = newer.list.is_some() && older.list == newer.list && older.mode == newer.mode;
+    let same_file = old.in_file && new.in_file && older.from == newer.from;
+    old.digest == new.digest || (same_list && older.sequence < newer.sequence) || same_file
 }
 
 #[cfg(test)]
@@ -125,7 +135,7 @@ mod tests {
             since: String::new(),
             from: "a file".to_owned(),
         };
-        Held { digest, bytes, record }
+        Held { digest, bytes, in_file: false, record }
     }
 
     #[test]
@@ -142,9 +152,20 @@ mod tests {
     }
 
     #[test]
+    fn an_older_issue_takes_no_newer_ones_place_and_a_files_content_always_that_of_the_one_before() {
+        let mut shelf = Shelf::new(1000);
+        let in_file = |sequence| Held { in_file: true, ..held(Some("a"), sequence, 1) };
+        for one in [held(Some("a"), 9, 1), held(Some("a"), 5, 1), in_file(7), in_file(6), held(None, 1, 1)] {
+            assert!(shelf.put(one).is_empty());
+        }
+        let sequences: Vec<_> = shelf.records().iter().map(|one| one.sequence).collect();
+        assert_eq!(sequences, [Some(9), Some(6), None]);
+    }
+
+    #[test]
     fn what_is_held_longest_gives_way_when_there_is_no_room() {
         let mut shelf = Shelf::new(100);
-        shelf.put(held(Some("a"), 1, 60));
+        assert!(shelf.put(held(Some("a"), 1, 60)).is_empty());
         let gone = shelf.put(held(Some("b"), 2, 60));
         assert_eq!((gone.len(), gone[0].sequence, shelf.len()), (1, Some(1), 1));
         assert!(shelf.put(held(None, 3, 500)).len() == 1 && shelf.len() == 1, "the newest is always held");

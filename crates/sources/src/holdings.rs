@@ -38,6 +38,8 @@ pub(crate) struct Trial {
     pub(crate) bytes: Option<Arc<[u8]>>,
     /// Where it comes from.
     pub(crate) from: String,
+    /// That is a file of `--revocations`.
+    pub(crate) in_file: bool,
 }
 
 impl Trial {
@@ -105,9 +107,9 @@ impl Holdings {
     pub(crate) fn attempt(&self, offer: Offer, bundle: &Bundle, now: Time) -> Trial {
         let parts = if self.keeps { parts(&offer, self.key_set()) } else { Vec::new() };
         let mut library = self.library.clone();
-        let Offer { material, about, digest, bytes, from, .. } = offer;
+        let Offer { material, about, digest, bytes, path, from } = offer;
         let verdict = library.accept(material, bundle, now);
-        Trial { library, parts, verdict, about, digest, bytes, from }
+        Trial { library, parts, verdict, about, digest, bytes, from, in_file: path.is_some() }
     }
 
     /// Makes true what was tried out. Nothing may have been taken in since.

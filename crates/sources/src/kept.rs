@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use trust::Sha256;
 
 use crate::LoadFailure;
-use crate::file::{Unread, list, read};
+use crate::file::{Stamp, Unread, list, read};
 
 pub(crate) const FLAG: &str = "--state-dir";
 /// The one format there is.
@@ -21,8 +21,8 @@ pub(crate) const FORMAT: &str = "state/v1";
 const MAX_LABEL: u64 = 64 << 10;
 /// Bytes of what is no list and no CRL.
 const MAX_OTHER: u64 = 16 << 20;
-/// What is set aside is called so.
-pub(crate) const DAMAGED: &str = ".damaged";
+/// What is set aside is called so: the first letter is one that no list's name has.
+pub(crate) const DAMAGED: &str = "~damaged";
 
 /// Where a thing lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,11 +121,10 @@ pub(crate) struct Contents {
     pub(crate) kept: Vec<Kept>,
     /// What is not.
     pub(crate) damages: Vec<Damage>,
-    /// Sentences about what could not be read, and stays where it is: it may be whole.
-    pub(crate) unread: Vec<String>,
 }
 
-/// Reads all of it; a folder that does not exist holds nothing.
+/// Reads all of it; a folder that does not exist holds nothing. A file that may be whole and cannot be read prevents the
+/// start: what it denies would be let in, and the next of its name would be written over it.
 pub(crate) fn contents(root: &Path, max_bytes: u64) -> Result<Contents, LoadFailure> {
     let mut contents = Contents::default();
     match fs::metadata(root) {
@@ -153,13 +152,33 @@ pub(crate) fn contents(root: &Path, max_bytes: u64) -> Result<Contents, LoadFail
             match open(&file, limit) {
                 Ok((label, digest, bytes)) => contents.kept.push(Kept { place, label, digest, bytes }),
                 Err(Flaw::Damaged(why)) => contents.damages.push(Damage::at(root, &place, &why)),
-                Err(Flaw::Unread(why)) => {
-                    contents.unread.push(format!("{FLAG} {}: {why}; what it holds is not in force", file.display()))
-                }
+                // Another process, which `check` runs beside, needs it no longer.
+                Err(Flaw::Unread(_)) if !file.exists() => {}
+                Err(Flaw::Unread(why)) => return Err(failure(&file, unread(&why))),
             }
         }
     }
     Ok(contents)
+}
+
+fn unread(why: &str) -> String {
+    format!("{why}; what it holds would be lost, so if it is not needed any more, move it away")
+}
+
+/// What lies in the folder now, by what a changed file is noticed.
+pub(crate) fn stamps(root: &Path) -> Result<Vec<(PathBuf, Stamp)>, LoadFailure> {
+    let mut stamps = Vec::new();
+    for drawer in Drawer::ALL.into_iter().filter(|_| root.is_dir()) {
+        let folder = root.join(drawer.folder());
+        match list(&folder) {
+            Ok(files) => {
+                stamps.extend(files.into_iter().filter_map(|file| Some((file.clone(), Stamp::at(&file).ok()?))))
+            }
+            Err(Unread::Missing) => {}
+            Err(why) => return Err(failure(&folder, why)),
+        }
+    }
+    Ok(stamps)
 }
 
 /// A start failure about a path of the folder.
@@ -178,13 +197,20 @@ pub(crate) enum Flaw {
 
 /// Reads one file of at most `limit` bytes behind its first line.
 pub(crate) fn open(file: &Path, limit: u64) -> Result<(Label, Sha256, Vec<u8>), Flaw> {
-    let mut bytes = read(file, limit.saturating_add(MAX_LABEL)).map_err(|why| Flaw::Unread(why.to_string()))?.bytes;
+    let content = read(file, limit.saturating_add(MAX_LABEL)).map_err(|why| {
+        let remedy = if matches!(why, Unread::TooLarge(_)) { "; raise --revocation-max-bytes" } else { "" };
+        Flaw::Unread(format!("{why}{remedy}"))
+    })?;
+    let mut bytes = content.bytes;
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let end = end.ok_or_else(|| Flaw::Damaged("its first line has no end".to_owned()))?;
     let label: Label = serde_json::from_slice(bytes.get(..end).unwrap_or_default())
         .map_err(|error| Flaw::Damaged(format!("its first line is not what was written ({error})")))?;
     if label.portcullis != FORMAT {
-        let why = format!("its format {:?} is unknown, this program reads {FORMAT:?}", label.portcullis);
+        let why = format!(
+            "its format {:?} is unknown, this program reads {FORMAT:?}; start the version that wrote it",
+            label.portcullis
+        );
         return Err(Flaw::Unread(why));
     }
     bytes.drain(..=end);

@@ -29,7 +29,7 @@ impl Watch {
         }
         restored.brought.iter().for_each(|sentence| self.report.restored(sentence));
         self.denials = restored.denials;
-        let restored = self.denials.len();
+        let restored_denials = self.denials.len();
         let now = self.live.now();
         for gone in self.denials.lapse(now) {
             self.report.denial_lapsed(&gone);
@@ -42,7 +42,10 @@ impl Watch {
             let overlay = self.denials.overlay();
             self.live.publish(|state| state.overlay = overlay);
         }
-        self.denials_unsaved = restored != self.denials.len();
+        self.denials_unsaved = restored_denials != self.denials.len();
+        let shelf = &self.revocations.holdings.shelf;
+        let held = |record: &HeldRecord| shelf.records().iter().any(|one| one.digest == record.digest);
+        restored.held.iter().filter(|one| !held(one)).for_each(|one| self.report.held_lost(one));
         self.held_changed();
         self.keep();
     }
@@ -77,7 +80,8 @@ impl Watch {
         };
         let trial = self.attempt(*offer);
         if let Some(held) = self.weigh(&trial, false).await {
-            let outcome = self.revocations.hold(due, seen, held);
+            let (outcome, gone) = self.revocations.hold(due, seen, held);
+            gone.iter().for_each(|one| self.report.held_no_longer(one));
             self.held_changed();
             return outcome;
         }
@@ -122,7 +126,7 @@ impl Watch {
             since: revocation::show(self.live.now()),
             from: trial.from.clone(),
         };
-        Some(Held { digest: trial.digest, bytes, record })
+        Some(Held { digest: trial.digest, bytes, in_file: trial.in_file, record })
     }
 
     /// Something is about to be taken in: what is held and older than it is pointless from now on.
@@ -184,10 +188,24 @@ impl Watch {
     /// when that list is in it: after a kill in between there are both, never none.
     pub(crate) fn keep(&mut self) -> bool {
         let saved = self.keeper.save(&mut self.revocations.holdings, &self.report);
-        if saved && self.denials_unsaved {
-            self.denials_unsaved = !self.keeper.denials(&self.denials, &self.report);
+        if saved || self.keeper.state_dir().is_none() {
+            self.denials.forget_absorbed();
+        }
+        if self.denials_unsaved {
+            self.keep_denials();
+        }
+        if self.keeper.owes_held() {
+            self.held_changed();
         }
         saved && !self.denials_unsaved
+    }
+
+    /// Writes the denials; true if a restart would find them.
+    pub(crate) fn keep_denials(&mut self) -> bool {
+        let kept = self.keeper.denials(&self.denials, &self.report);
+        // What a list absorbed leaves the folder later.
+        self.denials_unsaved = !kept || self.denials.remembers_absorbed();
+        kept
     }
 
     /// An issuer became known: CRLs that wait for it may be taken in.

@@ -10,6 +10,7 @@ use trust::{Bundle, Knowledge, Time};
 
 use crate::anchors::AnchorFiles;
 use crate::file::Failure;
+use crate::held::Held;
 use crate::holdings::Holdings;
 use crate::remembered::Remembered;
 use crate::restored::Restored;
@@ -120,8 +121,9 @@ impl<'a> First<'a> {
                 let before = self.restored.held.iter().find(|one| one.digest == digest);
                 let other = self.revocations.has_yielded(due.file());
                 if let (Some(record), Some(bytes), true) = (before, offer.bytes.clone(), other) {
-                    let held = crate::held::Held { digest: offer.digest, bytes, record: record.clone() };
-                    return self.revocations.hold(due, seen, held);
+                    let held = Held { digest: offer.digest, bytes, in_file: true, record: record.clone() };
+                    // What finds no room now is told as lost when the watch begins.
+                    return self.revocations.hold(due, seen, held).0;
                 }
                 let trial = self.revocations.holdings.attempt(*offer, self.bundle, self.now);
                 self.revocations.settle(due, seen, trial)

@@ -98,6 +98,20 @@ impl Report {
         );
     }
 
+    /// It was held before the start and is not any more.
+    pub(crate) fn held_lost(&self, record: &HeldRecord) {
+        tracing::error!(
+            target: "portcullis",
+            event = "held_dropped",
+            digest = record.digest,
+            "{} from {}, held since {}, is held no longer after the start: its file holds something else, or what was \
+             pushed ended with the process; offer it again if it is still wanted",
+            record.what,
+            record.from,
+            record.since
+        );
+    }
+
     /// A denial is in force.
     pub(crate) fn denial_added(&self, denial: &Denial, persisted: bool) {
         tracing::warn!(

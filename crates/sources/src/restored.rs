@@ -3,12 +3,13 @@
 //! Called by `load.rs`, before any file of `--revocations` is read. Lists are verified again under the keys of this
 //! start. It must never change the folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use trust::{Bundle, Time};
 
 use crate::LoadFailure;
 use crate::denials::Denials;
+use crate::file::Stamp;
 use crate::holdings::{Brought, Unrestored};
 use crate::kept::{self, Contents, Damage, Drawer, Kept, Place, contents};
 use crate::records::HeldRecord;
@@ -36,6 +37,8 @@ pub(crate) struct Restored {
     pub(crate) denials: Denials,
     /// What waited to be confirmed.
     pub(crate) held: Vec<HeldRecord>,
+    /// What lay there when it was read.
+    pub(crate) stamps: Vec<(PathBuf, Stamp)>,
     /// Sentences about what was.
     pub(crate) brought: Vec<String>,
     /// What could not be restored, and what else was refused at the start.
@@ -52,13 +55,14 @@ impl Restored {
         (bundle, now): (&Bundle, Time),
         wanted: bool,
     ) -> Result<Restored, LoadFailure> {
-        let Contents { mut kept, damages, unread } = contents(root, revocations.holdings.requirements().max_bytes)?;
-        let mut restored = Restored::default();
+        // Before the rest: whatever changes from here on shows as another stamp.
+        let stamps = kept::stamps(root)?;
+        let Contents { mut kept, damages } = contents(root, revocations.holdings.requirements().max_bytes)?;
+        let mut restored = Restored { stamps, ..Restored::default() };
         for damage in damages {
             restored.damage(root, damage);
         }
         let from = root.display().to_string();
-        restored.told.extend(unread.into_iter().map(|sentence| (crate::source::UNREAD, sentence, from.clone())));
         // A floor is taken away by name, from the list that acts and the one that observes. So those without a floor
         // come first: what comes after them keeps its own.
         kept.sort_by_key(|one| !revocations.holdings.has_no_floor(&one.label));

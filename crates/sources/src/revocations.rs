@@ -189,14 +189,15 @@ impl Revocations {
         }
     }
 
-    /// Takes in nothing, and remembers that the file's content waits to be confirmed.
-    pub(crate) fn hold(&mut self, due: &Due, seen: Seen, held: Held) -> Outcome {
+    /// Takes in nothing, and remembers that the file's content waits to be confirmed; with what is held no longer, for
+    /// want of room.
+    pub(crate) fn hold(&mut self, due: &Due, seen: Seen, held: Held) -> (Outcome, Vec<HeldRecord>) {
         let record = held.record.clone();
-        self.holdings.shelf.put(held);
+        let gone = self.holdings.shelf.put(held);
         if let Some(source) = self.sources.get_mut(due.source) {
             source.remember(due, seen, Standing::Held);
         }
-        Outcome::Held(record)
+        (Outcome::Held(record), gone)
     }
 
     /// Forgets what became of a file that was refused, so that it is told again.

@@ -156,7 +156,10 @@ impl Source {
         let moved = record.stamp != seen.stamp;
         record.stamp.clone_from(&seen.stamp);
         record.settled = true;
-        if std::mem::take(&mut record.retry) || record.standing.heals(Again::AtPoll) {
+        // What waits to be confirmed and is offered again is weighed again: fewer may be concerned, or it gave way to
+        // something else that waits.
+        let offered_again = moved && record.standing == Standing::Held;
+        if std::mem::take(&mut record.retry) || record.standing.heals(Again::AtPoll) || offered_again {
             return None;
         }
         let same = moved && matches!(record.standing, Standing::Accepted | Standing::Waiting);

@@ -104,7 +104,7 @@ pub fn watch(
     let failed = |error: std::io::Error| {
         LoadFailure(format!("files cannot be watched: no thread can start ({error}); allow the process more threads"))
     };
-    let keeper = Keeper::claim(paths.state_dir.as_deref(), &library.restored.damages)?;
+    let keeper = Keeper::claim(paths.state_dir.as_deref(), &library.restored)?;
     let (stop, stopped) = oneshot::channel();
     let report = Report::new(Arc::clone(&live), metrics);
     let bell = Arc::new(Bell::default());
@@ -211,6 +211,7 @@ impl Watch {
                 () = bell.rung() => self.look(bell.take(), false).await,
                 _ = poll.tick() => {
                     self.look(bell.take(), true).await;
+                    self.weigh_held_again().await;
                     self.keep();
                 }
                 _ = tick.tick(), if !self.denials.is_empty() => self.end_denials(),

@@ -269,6 +269,31 @@ async fn a_push_that_expects_another_sequence_changes_nothing() {
 }
 
 #[tokio::test]
+async fn where_keys_are_configured_a_crl_needs_its_issuers_signature_and_no_other() {
+    let signer = Signer::new();
+    let attacked = Attacked::under(keys(&[&signer], 1), &signed(prod(10), &[&signer])).await;
+    let push = |crl: Vec<u8>| attacked.stage.desk.push(crl, Push::default());
+    let mut forged = attacked.files.root.crl(testkit::CrlSpec::new(2));
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(push(forged).await.unwrap_err().label(), "bad_signature");
+    let genuine = attacked.files.root.crl(testkit::CrlSpec::new(1));
+    assert_eq!(push(genuine).await.unwrap().result, "changed");
+}
+
+#[tokio::test]
+async fn a_push_says_so_where_a_silent_path_still_denies_everybody() {
+    let files = Files::good();
+    std::fs::create_dir(files.at("empty")).unwrap();
+    let paths = Paths { revocations: vec![files.at("empty")], ..files.kept() };
+    let stage = Stage::start(paths, NO_POLL).await;
+    let pushed = stage.desk.push(prod(2).text().into_bytes(), Push::default()).await.unwrap();
+    assert!(pushed.sentence.contains("everybody is denied until --revocations"), "{}", pushed.sentence);
+    assert_eq!(stage.state().await.knowledge, "missing");
+    std::fs::write(files.at("empty/list.jsonl"), prod(1).text()).unwrap();
+    stage.until_sequence(2).await;
+}
+
+#[tokio::test]
 async fn refusals_are_remembered_within_bounds_and_counted_without() {
     let attacked = Attacked::under(Requirements::default(), &prod(10).text()).await;
     let desk = &attacked.stage.desk;

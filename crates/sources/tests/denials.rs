@@ -153,6 +153,7 @@ async fn a_denial_that_an_unkept_list_absorbed_stays_in_the_folder_whatever_is_d
     push(&stage, &ListSpec::new("prod", 2).id(CLIENT).header_field("absorbs", &format!("[\"{}\"]", one.id))).await;
     assert!(stage.desk.denials().await.unwrap().is_empty(), "the list makes up for it");
     assert!(deny(&stage, "spiffe://td/other", HOUR).await.unwrap().persisted);
+    assert!(stage.state().await.state_dir.unwrap().failure.is_some(), "the list is still not kept");
     // As a kill leaves it: the list was never written.
     stage.stop();
     fs::remove_file(files.at("state/lists")).unwrap();

@@ -12,7 +12,7 @@ use sources::{DeskError, Paths, Push};
 use stage::lines::Lines;
 use stage::signer::{Signer, keys, signed};
 use stage::{Files, NO_POLL, QUICK_POLL, Stage, list};
-use testkit::{CrlSpec, Http1Client, LeafSpec, ListSpec, RecordingApp, TlsClient};
+use testkit::{CrlSpec, Http1Client, LeafSpec, ListSpec, OffsetDateTime, RecordingApp, TlsClient};
 
 /// A proxy with ten sessions, of clients `spiffe://td/0` to `spiffe://td/9`.
 struct Busy {
@@ -36,6 +36,10 @@ impl Busy {
 
     async fn start_with((files, lines): (Files, Lines), paths: Paths, poll: std::time::Duration) -> Busy {
         let stage = Stage::start(paths, poll).await;
+        Busy::on((files, lines), stage).await
+    }
+
+    async fn on((files, lines): (Files, Lines), stage: Stage) -> Busy {
         let app = RecordingApp::start().await;
         let inbound = Inbound {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -197,6 +201,20 @@ async fn what_was_held_before_a_restart_is_held_after_it() {
 }
 
 #[tokio::test]
+async fn what_is_held_is_kept_as_soon_as_it_can_be() {
+    let busy = Busy::start(|paths| paths, QUICK_POLL).await;
+    fs::rename(busy.files.at("state/desk"), busy.files.at("state/before")).unwrap();
+    fs::write(busy.files.at("state/desk"), "").unwrap();
+    busy.files.replace("list.jsonl", naming(2, 10).text());
+    busy.stage.until_true("the list is held", || busy.stage.desk.held() == 1).await;
+    assert!(busy.stage.state().await.state_dir.unwrap().failure.is_some());
+    fs::remove_file(busy.files.at("state/desk")).unwrap();
+    fs::rename(busy.files.at("state/before"), busy.files.at("state/desk")).unwrap();
+    let is_kept = || fs::read_to_string(busy.files.at("state/desk/held")).is_ok_and(|text| text.contains("sequence 2"));
+    busy.stage.until_true("it is kept", is_kept).await;
+}
+
+#[tokio::test]
 async fn an_older_issue_that_is_held_too_takes_no_newer_ones_place() {
     let busy = Busy::start(|paths| paths, NO_POLL).await;
     let newer = busy.push(naming(9, 10).text(), false).await.unwrap().held.unwrap();
@@ -234,7 +252,8 @@ async fn what_was_pushed_and_held_is_told_when_a_restart_lost_it() {
 #[tokio::test]
 async fn a_held_file_that_is_touched_is_weighed_again() {
     let mut busy = Busy::start(|paths| paths, NO_POLL).await;
-    busy.files.replace("list.jsonl", naming(2, 8).text());
+    let text = naming(2, 8).text();
+    busy.files.replace("list.jsonl", &text);
     busy.stage.until_true("the list is held", || busy.stage.desk.held() == 1).await;
     for session in busy.sessions.drain(..8) {
         drop(session);
@@ -245,9 +264,26 @@ async fn a_held_file_that_is_touched_is_weighed_again() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), alone).await.unwrap();
-    busy.files.replace("list.jsonl", naming(2, 8).text());
+    busy.files.replace("list.jsonl", &text);
     busy.stage.until_sequence(2).await;
     busy.stage.until_true("nothing is held", || busy.stage.desk.held() == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_held_is_taken_once_what_is_in_force_is_outdated_and_denies_everybody_anyway() {
+    let files = Files::good();
+    let now = OffsetDateTime::now_utc().unix_timestamp() * 1000;
+    let paths = Paths { max_cut_fraction: Some(0.5), ..files.kept() };
+    let clock = Arc::new(std::sync::atomic::AtomicI64::new(now));
+    let stage = Stage::start_with(paths, QUICK_POLL, Some(clock)).await;
+    let mut busy = Busy::on((files, Lines::caught()), stage).await;
+    let fresh = naming(2, 8).expires_in(testkit::Duration::hours(9)).text();
+    assert_eq!(busy.push(fresh, false).await.unwrap().result, "held");
+    busy.stage.advance(std::time::Duration::from_secs(2 * 3600));
+    busy.stage.until_sequence(2).await;
+    assert_eq!((busy.served().await, busy.stage.desk.held()), (0, 0), "everybody had been cut");
+    assert!(stage::judged_as(&busy.files, &busy.stage, "spiffe://td/9").is_ok());
+    assert!(stage::judged_as(&busy.files, &busy.stage, "spiffe://td/1").is_err());
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ fn requirements(wish: &VerifyWish) -> Result<Requirements, Failure> {
     let keys = (!public.is_empty()).then(|| Keys::new(public, threshold.unwrap_or(1))).transpose();
     let keys = keys.map_err(|why| Failure::AtStart(format!("--revocation-key, --revocation-threshold: {why}")))?;
     let scope = wish.scope.as_ref().filter(given).cloned();
-    Ok(Requirements { keys: keys.map(Arc::new), scope, max_bytes: file::MAX_BYTES })
+    Ok(Requirements { keys: keys.map(Arc::new), scope, max_bytes: file::MAX_BYTES, ..Requirements::default() })
 }
 
 fn bundle(paths: &[PathBuf]) -> Result<Bundle, Failure> {

@@ -157,7 +157,7 @@ impl Stage {
         Stage::start_with(paths, NO_POLL, Some(Arc::new(AtomicI64::new(now)))).await
     }
 
-    async fn start_with(paths: Paths, poll: Duration, clock: Option<Arc<AtomicI64>>) -> Stage {
+    pub(crate) async fn start_with(paths: Paths, poll: Duration, clock: Option<Arc<AtomicI64>>) -> Stage {
         let cert = match &paths.credential {
             CredentialPaths::CertAndKey { cert, .. } | CredentialPaths::Bundle(cert) => cert.canonicalize().unwrap(),
         };
