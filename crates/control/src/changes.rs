@@ -32,18 +32,15 @@ trait Told {
 
 impl Told for Pushed {
     fn what(&self) -> String {
-        match (&self.list, self.sequence) {
-            (Some(list), Some(sequence)) => format!("list {list}, sequence {sequence}"),
-            (Some(_) | None, Some(_) | None) => "CRL".to_owned(),
-        }
+        self.taken.what()
     }
 
     fn result(&self) -> &str {
-        self.result
+        self.taken.result
     }
 
     fn detail(&self) -> String {
-        self.sentence.clone()
+        self.taken.sentence.clone()
     }
 }
 
@@ -111,7 +108,7 @@ fn signature(caller: &Caller) -> String {
 
 fn pushed(done: &Pushed) -> Result<Answer, Problem> {
     // Neither is in force yet, and may never be.
-    let waits = matches!(done.result, "held" | "waiting");
+    let waits = matches!(done.taken.result, "held" | "waiting");
     json(if waits { StatusCode::ACCEPTED } else { StatusCode::OK }, done)
 }
 

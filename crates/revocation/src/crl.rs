@@ -174,12 +174,12 @@ impl fmt::Debug for UnverifiedCrl {
 
 fn frame(der: &[u8]) -> Result<(Places, Facts), DerFlaw> {
     let mut whole = Walk::new(der, 0);
-    let list = whole.expect(SEQUENCE, "this is no CertificateList")?;
+    let list = whole.require(SEQUENCE, "this is no CertificateList")?;
     whole.end("there are bytes after the CRL's end")?;
     let mut parts = list.walk();
-    let signed = parts.expect(SEQUENCE, "tbsCertList is no SEQUENCE")?;
-    let outer = parts.expect(SEQUENCE, "signatureAlgorithm is no SEQUENCE")?;
-    let signature = parts.expect(BIT_STRING, "the signature is no BIT STRING")?;
+    let signed = parts.require(SEQUENCE, "tbsCertList is no SEQUENCE")?;
+    let outer = parts.require(SEQUENCE, "signatureAlgorithm is no SEQUENCE")?;
+    let signature = parts.require(BIT_STRING, "the signature is no BIT STRING")?;
     parts.end("there is something after the signature")?;
     // A signature is whole octets: no unused bits.
     let Some((0, octets)) = signature.content.split_first() else {
@@ -191,12 +191,12 @@ fn frame(der: &[u8]) -> Result<(Places, Facts), DerFlaw> {
     if version.is_some_and(|version| version.content != [1]) {
         return Err(signed.flaw("the version is neither absent nor 2"));
     }
-    let algorithm = fields.expect(SEQUENCE, "the signature algorithm is no SEQUENCE")?;
+    let algorithm = fields.require(SEQUENCE, "the signature algorithm is no SEQUENCE")?;
     if algorithm.content != outer.content {
         // RFC 5280 §5.1.1.2: the same inside and outside of what is signed.
         return Err(algorithm.flaw("the signature algorithm inside differs from the one outside"));
     }
-    let issuer = fields.expect(SEQUENCE, "the issuer is no Name")?;
+    let issuer = fields.require(SEQUENCE, "the issuer is no Name")?;
     let issuer_text = name(&issuer)?;
     let this_update = time(&fields.step()?)?;
     let next_update = match fields.clone().step() {

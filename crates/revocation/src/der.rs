@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next element, which must have this tag; `why` is said if it has another.
-    pub(crate) fn expect(&mut self, tag: u8, why: &'static str) -> Result<Element<'a>, DerFlaw> {
+    pub(crate) fn require(&mut self, tag: u8, why: &'static str) -> Result<Element<'a>, DerFlaw> {
         let element = self.step()?;
         if element.tag == tag { Ok(element) } else { Err(element.flaw(why)) }
     }
@@ -150,7 +150,7 @@ mod tests {
     fn elements_are_read_with_their_places() {
         let bytes = [0x30, 3, 2, 1, 5, 1, 1, 0xff];
         let mut walk = Walk::new(&bytes, 100);
-        let sequence = walk.expect(SEQUENCE, "").unwrap();
+        let sequence = walk.require(SEQUENCE, "").unwrap();
         assert_eq!((sequence.at, sequence.content_at(), sequence.content), (100, 102, [2, 1, 5].as_slice()));
         assert!(walk.optional(INTEGER).unwrap().is_none());
         assert!(truth(&walk.optional(BOOLEAN).unwrap().unwrap()).unwrap());

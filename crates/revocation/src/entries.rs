@@ -44,15 +44,15 @@ pub(crate) fn read(entries: Walk<'_>, issuer_key: &Sha256, is_delta: bool) -> Re
     let mut count = 0;
     let mut walk = entries.clone();
     while !walk.is_done() {
-        walk.expect(SEQUENCE, "an entry is no SEQUENCE")?;
+        walk.require(SEQUENCE, "an entry is no SEQUENCE")?;
         count += 1;
     }
     let mut found = Entries { revoked: Vec::with_capacity(count), taken_back: Vec::new() };
     let mut walk = entries;
     while !walk.is_done() {
-        let entry = walk.expect(SEQUENCE, "an entry is no SEQUENCE")?;
+        let entry = walk.require(SEQUENCE, "an entry is no SEQUENCE")?;
         let mut parts = entry.walk();
-        let serial = parts.expect(INTEGER, "an entry has no serial number")?;
+        let serial = parts.require(INTEGER, "an entry has no serial number")?;
         if serial.content.is_empty() {
             return Err(serial.flaw("a serial number has no octets").into());
         }
@@ -78,13 +78,13 @@ fn says(extensions: &Element<'_>, is_delta: bool) -> Result<Says, Flaw> {
     let mut says = Says::Revoked(None);
     let mut walk = extensions.walk();
     while !walk.is_done() {
-        let element = walk.expect(SEQUENCE, "an entry's extension is no SEQUENCE")?;
+        let element = walk.require(SEQUENCE, "an entry's extension is no SEQUENCE")?;
         let extension = unpack(&element)?;
         match extension.oid {
             // reasonCode, 2.5.29.21
             [0x55, 0x1d, 0x15] => {
                 let mut value = extension.value.walk();
-                let code = value.expect(ENUMERATED, "reasonCode is no ENUMERATED")?;
+                let code = value.require(ENUMERATED, "reasonCode is no ENUMERATED")?;
                 value.end("there is something after reasonCode")?;
                 says = match code.content {
                     // RFC 5280 §5.3.1: only a delta CRL takes back.

@@ -58,9 +58,9 @@ pub(crate) struct Extension<'a> {
 /// Unpacks one extension.
 pub(crate) fn unpack<'a>(element: &Element<'a>) -> Result<Extension<'a>, DerFlaw> {
     let mut parts = element.walk();
-    let oid = parts.expect(OBJECT_IDENTIFIER, "an extension has no identifier")?;
+    let oid = parts.require(OBJECT_IDENTIFIER, "an extension has no identifier")?;
     let critical = parts.optional(BOOLEAN)?.map_or(Ok(false), |flag| truth(&flag))?;
-    let value = parts.expect(OCTET_STRING, "an extension has no value")?;
+    let value = parts.require(OCTET_STRING, "an extension has no value")?;
     parts.end("there is something after an extension's value")?;
     Ok(Extension { oid: oid.content, critical, value })
 }
@@ -68,13 +68,13 @@ pub(crate) fn unpack<'a>(element: &Element<'a>) -> Result<Extension<'a>, DerFlaw
 /// Reads `crlExtensions`, the element with tag [0].
 pub(crate) fn read(element: &Element<'_>) -> Result<Extensions, DerFlaw> {
     let mut outer = element.walk();
-    let sequence = outer.expect(SEQUENCE, "the extensions are no SEQUENCE")?;
+    let sequence = outer.require(SEQUENCE, "the extensions are no SEQUENCE")?;
     outer.end("there is something after the extensions")?;
     let mut found = Extensions::default();
     let mut seen: Vec<&[u8]> = Vec::new();
     let mut walk = sequence.walk();
     while !walk.is_done() {
-        let element = walk.expect(SEQUENCE, "an extension is no SEQUENCE")?;
+        let element = walk.require(SEQUENCE, "an extension is no SEQUENCE")?;
         let extension = unpack(&element)?;
         // RFC 5280 §4.2: at most one of each; of two the reader would have to choose.
         if seen.contains(&extension.oid) {
@@ -132,7 +132,7 @@ fn take(found: &mut Extensions, extension: &Extension<'_>) -> Result<(), DerFlaw
 
 fn number(value: &Element<'_>) -> Result<Box<[u8]>, DerFlaw> {
     let mut walk = value.walk();
-    let number = walk.expect(INTEGER, "a CRL's number is no INTEGER")?;
+    let number = walk.require(INTEGER, "a CRL's number is no INTEGER")?;
     walk.end("there is something after a CRL's number")?;
     let trimmed = trust::trimmed_serial(number.content);
     if number.content.first().is_none_or(|first| first & 0x80 != 0) || trimmed.len() > MAX_NUMBER {
@@ -143,7 +143,7 @@ fn number(value: &Element<'_>) -> Result<Box<[u8]>, DerFlaw> {
 
 fn key_id(value: &Element<'_>) -> Result<Option<Box<[u8]>>, DerFlaw> {
     let mut walk = value.walk();
-    let sequence = walk.expect(SEQUENCE, "AuthorityKeyIdentifier is no SEQUENCE")?;
+    let sequence = walk.require(SEQUENCE, "AuthorityKeyIdentifier is no SEQUENCE")?;
     walk.end("there is something after AuthorityKeyIdentifier")?;
     // keyIdentifier is [0]; name and serial number of the issuer's certificate, if there, do not help here.
     Ok(sequence.walk().optional(0x80)?.map(|id| id.content.into()))
@@ -153,7 +153,7 @@ fn key_id(value: &Element<'_>) -> Result<Option<Box<[u8]>>, DerFlaw> {
 /// issuers too.
 fn distribution_point(value: &Element<'_>) -> Result<(CrlScope, Sha256, bool), DerFlaw> {
     let mut outer = value.walk();
-    let sequence = outer.expect(SEQUENCE, "IssuingDistributionPoint is no SEQUENCE")?;
+    let sequence = outer.require(SEQUENCE, "IssuingDistributionPoint is no SEQUENCE")?;
     outer.end("there is something after IssuingDistributionPoint")?;
     let mut parts = sequence.walk();
     let points = parts.optional(0xa0)?.map(|element| points(&element)).transpose()?;

@@ -43,8 +43,8 @@ pub(crate) fn entries(crl: &UnverifiedCrl, issuers: &[Certificate]) -> Result<Ve
     let mut entries = Vec::with_capacity(found.revoked.len());
     // In a complete CRL every entry revokes, so that both are in the same order.
     for key_and_reason in found.revoked {
-        let element = walk.expect(SEQUENCE, "").map_err(malformed)?;
-        let serial = element.walk().expect(INTEGER, "").map_err(malformed)?;
+        let element = walk.require(SEQUENCE, "").map_err(malformed)?;
+        let serial = element.walk().require(INTEGER, "").map_err(malformed)?;
         let whom = Whom::serial_octets(key, serial.content)
             .map_err(|why| format!("an entry of {what} cannot be imported: {why}; leave it to the sidecars to read"))?;
         let mut entry = Entry::of(whom);

@@ -56,10 +56,10 @@ fn verifies(crl: &UnverifiedCrl, issuer: &Certificate) -> bool {
 
 /// Content of the key's AlgorithmIdentifier, and the key's octets.
 fn public_key(issuer: &Certificate) -> Option<(&[u8], &[u8])> {
-    let whole = Walk::new(&issuer.public_key, 0).expect(SEQUENCE, "").ok()?;
+    let whole = Walk::new(&issuer.public_key, 0).require(SEQUENCE, "").ok()?;
     let mut parts = whole.walk();
-    let algorithm = parts.expect(SEQUENCE, "").ok()?;
-    let bits = parts.expect(BIT_STRING, "").ok()?;
+    let algorithm = parts.require(SEQUENCE, "").ok()?;
+    let bits = parts.require(BIT_STRING, "").ok()?;
     Some((algorithm.content, bits.content.strip_prefix(&[0])?))
 }
 

@@ -12,10 +12,11 @@ use revocation::Refused;
 use trust::{Knowledge, List, Mode, Sha256};
 
 use crate::desk::{Ask, Pushing, Reply};
+use crate::desk_error::DeskError;
 use crate::holdings::Trial;
 use crate::knowledge::exceeds;
 use crate::offer::{About, Offer, word};
-use crate::records::{DenialRecord, DeskError, Floor, FloorReset, NewDenial, Preview, PreviewedIdentity, Push, Pushed};
+use crate::records::{DenialRecord, Floor, FloorReset, NewDenial, Preview, PreviewedIdentity, Push, Pushed, Taken};
 use crate::refusal::Again;
 use crate::revocations::Wish;
 use crate::watch::Watch;
@@ -116,7 +117,7 @@ impl Watch {
         match verdict {
             Ok(accepted) => {
                 self.report.pushed(accepted.label(), (&about, who), (&accepted.to_string(), began));
-                // Another encoding, or one more signature, of what is in force is not kept itself.
+                // What is in force with one more signature is not kept itself.
                 let list = about.list.as_deref().zip(about.mode).and_then(|(name, mode)| self.list(name, mode));
                 let kept = list.map_or(all_kept, |list| self.revocations.holdings.is_saved(&list.digest));
                 Ok(self.pushed((accepted.label(), accepted.to_string()), about, (kept, None)))
@@ -141,12 +142,7 @@ impl Watch {
             format!("; but everybody is denied until {named} says something too: put a list or CRL there")
         });
         Pushed {
-            result,
-            sentence: sentence + unkept + &silent.unwrap_or_default(),
-            mode: about.mode.map(word),
-            list: about.list,
-            sequence: about.sequence,
-            entries: about.entries,
+            taken: taken(about, (result, sentence + unkept + &silent.unwrap_or_default())),
             epoch: self.live.epoch(),
             persisted,
             held,
@@ -296,6 +292,11 @@ fn refusal(refused: &Refused) -> DeskError {
     DeskError::Refused { label: refused.label(), sentence: refused.to_string() }
 }
 
+fn taken(about: About, (result, sentence): (&'static str, String)) -> Taken {
+    let About { list, mode, sequence, entries, .. } = about;
+    Taken { result, sentence, list, mode: mode.map(word), sequence, entries }
+}
+
 fn preview(
     (result, sentence): (&'static str, String),
     about: About,
@@ -310,12 +311,7 @@ fn preview(
         sentence: one.sentence.clone(),
     });
     Preview {
-        result,
-        sentence,
-        mode: about.mode.map(word),
-        list: about.list,
-        sequence: about.sequence,
-        entries: about.entries,
+        taken: taken(about, (result, sentence)),
         live: seen.live,
         cut: seen.sessions_cut(),
         would_be_held,

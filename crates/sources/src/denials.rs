@@ -11,7 +11,8 @@ use revocation::show;
 use serde::{Deserialize, Serialize};
 use trust::{Mode, Overlay, Selectors, Snapshot, Time};
 
-use crate::records::{DenialRecord, DeskError, Entry, NewDenial};
+use crate::desk_error::DeskError;
+use crate::records::{DenialRecord, Entry, NewDenial};
 
 /// Denials at one time: each is a decision by hand, and a list holds any number.
 pub(crate) const MAX_DENIALS: usize = 1024;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use revocation::Requirements;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::desk_error::DeskError;
 use crate::offer::{Offer, unreadable};
-use crate::records::{DenialRecord, DeskError, FloorReset, NewDenial, Preview, Push, Pushed, State};
+use crate::records::{DenialRecord, FloorReset, NewDenial, Preview, Push, Pushed, State};
 
 /// Questions that wait: each is a person or a script, and the answer takes milliseconds.
 const QUEUE: usize = 64;

@@ -15,6 +15,7 @@ mod control_anchors;
 mod credential;
 mod denials;
 mod desk;
+mod desk_error;
 mod file;
 mod held;
 mod holdings;
@@ -47,11 +48,12 @@ use trust::{Bundle, Knowledge, Speaks};
 
 pub use control_anchors::ControlAnchors;
 pub use desk::Desk;
+pub use desk_error::DeskError;
 pub use keys::read_keys;
 pub use load::load;
 pub use records::{
-    CrlRecord, DenialRecord, DeskError, Entry, Floor, FloorReset, HeldRecord, ListRecord, NewDenial, Preview,
-    PreviewedIdentity, Push, Pushed, RefusalRecord, RequirementsRecord, State, StateDirRecord,
+    CrlRecord, DenialRecord, Entry, Floor, FloorReset, HeldRecord, ListRecord, NewDenial, Preview, PreviewedIdentity,
+    Push, Pushed, RefusalRecord, RequirementsRecord, State, StateDirRecord, Taken,
 };
 pub use revocation::Requirements;
 pub use watch::{Baseline, Watching, watch};

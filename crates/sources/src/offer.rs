@@ -9,7 +9,7 @@ use std::sync::Arc;
 use revocation::{Material, ReadError, ReadList, Requirements};
 use trust::{Mode, Sha256};
 
-use crate::records::DeskError;
+use crate::desk_error::DeskError;
 
 /// What a list says of itself; nothing for CRLs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -187,10 +187,10 @@ pub struct Push {
     pub who: String,
 }
 
-/// What became of something pushed or confirmed.
+/// What taking a list or CRL in did, or would do.
 #[derive(Clone, Debug, Serialize)]
-pub struct Pushed {
-    /// `changed`, `unchanged`, `waiting` (a CRL whose issuer is not known yet) or `held`.
+pub struct Taken {
+    /// `changed`, `unchanged`, `waiting` (a CRL whose issuer is not known yet) or, of a push, `held`.
     pub result: &'static str,
     /// In words.
     pub sentence: String,
@@ -202,6 +202,25 @@ pub struct Pushed {
     pub sequence: Option<u64>,
     /// The list's entries.
     pub entries: Option<usize>,
+}
+
+impl Taken {
+    /// For sentences: `list prod, sequence 12`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match (&self.list, self.sequence) {
+            (Some(list), Some(sequence)) => format!("list {list}, sequence {sequence}"),
+            (Some(_) | None, Some(_) | None) => "CRL".to_owned(),
+        }
+    }
+}
+
+/// What became of something pushed or confirmed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pushed {
+    /// What it did.
+    #[serde(flatten)]
+    pub taken: Taken,
     /// That is current now.
     pub epoch: u64,
     /// Whether a restart would find it.
@@ -213,18 +232,9 @@ pub struct Pushed {
 /// Who would be cut.
 #[derive(Clone, Debug, Serialize)]
 pub struct Preview {
-    /// What taking it in would be: `changed`, `unchanged` or `waiting`.
-    pub result: &'static str,
-    /// In words.
-    pub sentence: String,
-    /// The list's name.
-    pub list: Option<String>,
-    /// The list's mode.
-    pub mode: Option<&'static str>,
-    /// The list's number.
-    pub sequence: Option<u64>,
-    /// The list's entries.
-    pub entries: Option<usize>,
+    /// What a push would answer.
+    #[serde(flatten)]
+    pub taken: Taken,
     /// Sessions that are live.
     pub live: usize,
     /// Of them, those that would be cut.
@@ -305,93 +315,3 @@ pub struct Floor {
     /// The number.
     pub sequence: u64,
 }
-
-/// Why the desk says no. Each is told in one sentence with the remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeskError {
-    /// The bytes are no list and no CRL that may be read here.
-    Unreadable {
-        /// One fixed word.
-        label: &'static str,
-        /// Why.
-        sentence: String,
-        /// Where.
-        line: Option<usize>,
-        /// Where in the line.
-        column: Option<usize>,
-    },
-    /// It can be read, and was not taken in, or not all.
-    Refused {
-        /// One fixed word.
-        label: &'static str,
-        /// Why.
-        sentence: String,
-    },
-    /// Another sequence is in force than the caller thinks.
-    Mismatch {
-        /// Which, and what to do.
-        sentence: String,
-        /// The sequence in force, if there is such a list.
-        in_force: Option<u64>,
-    },
-    /// What was asked for makes no sense.
-    Invalid {
-        /// Why.
-        sentence: String,
-    },
-    /// There is no room.
-    TooMany {
-        /// The limit.
-        sentence: String,
-    },
-    /// There is no such thing.
-    NotFound {
-        /// What there is instead.
-        sentence: String,
-    },
-    /// The proxy runs with `--no-revocations`.
-    NotWanted,
-    /// Too many ask at once.
-    Busy,
-    /// The sources' thread has ended.
-    Ended,
-}
-
-impl DeskError {
-    /// One fixed word.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            DeskError::Unreadable { label, .. } | DeskError::Refused { label, .. } => label,
-            DeskError::Mismatch { .. } => "mismatch",
-            DeskError::Invalid { .. } => "invalid",
-            DeskError::TooMany { .. } => "too_many",
-            DeskError::NotFound { .. } => "not_found",
-            DeskError::NotWanted => "not_wanted",
-            DeskError::Busy => "busy",
-            DeskError::Ended => "ended",
-        }
-    }
-}
-
-impl std::fmt::Display for DeskError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            DeskError::Unreadable { sentence, .. }
-            | DeskError::Refused { sentence, .. }
-            | DeskError::Mismatch { sentence, .. }
-            | DeskError::Invalid { sentence }
-            | DeskError::TooMany { sentence }
-            | DeskError::NotFound { sentence } => sentence,
-            DeskError::NotWanted => {
-                "this proxy runs with --no-revocations and takes in none; start it with --revocations"
-            }
-            DeskError::Busy => {
-                "too much was asked at once; what was asked may still happen, so look at the state, then ask again"
-            }
-            DeskError::Ended => "the part that holds the revocations has ended; restart the proxy",
-        })
-    }
-}
-
-impl std::error::Error for DeskError {}

@@ -1,7 +1,7 @@
 //! One log line and one count for each load of a file.
 //!
 //! Called by `watch.rs` and its parts; what is said of denials and pushes is in `report_desk.rs`. It must never log
-//! what a key file holds.
+//! what a key file holds. Of one load the reload counter comes last: whoever sees it finds label and line there too.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -43,7 +43,6 @@ impl Report {
 
     /// Something new is in force.
     pub(crate) fn changed(&self, source: ReloadSource, path: &Path, (what, began): (&str, Instant)) {
-        self.metrics.reloaded(source, ReloadResult::Changed);
         tracing::info!(
             target: "portcullis",
             event = "reload",
@@ -54,12 +53,13 @@ impl Report {
             took_ms = milliseconds(began),
             "{what}"
         );
+        self.metrics.reloaded(source, ReloadResult::Changed);
     }
 
     /// New files, the same content.
     pub(crate) fn unchanged(&self, source: ReloadSource) {
-        self.metrics.reloaded(source, ReloadResult::Unchanged);
         tracing::debug!(target: "portcullis", event = "reload", source = name(source), result = "unchanged");
+        self.metrics.reloaded(source, ReloadResult::Unchanged);
     }
 
     /// The last good state stays.
@@ -68,7 +68,6 @@ impl Report {
     }
 
     pub(crate) fn fail(&self, source: ReloadSource, (failure, consequence): (&Failure, &str), began: Instant) {
-        self.metrics.reloaded(source, ReloadResult::Failed);
         tracing::error!(
             target: "portcullis",
             event = "reload",
@@ -83,6 +82,7 @@ impl Report {
             "{}{consequence}",
             failure.sentence
         );
+        self.metrics.reloaded(source, ReloadResult::Failed);
     }
 
     /// What became of a file of revocations.
@@ -90,7 +90,6 @@ impl Report {
         match outcome {
             Outcome::Accepted { accepted, .. } if !accepted.changed() => self.unchanged(ReloadSource::Revocations),
             Outcome::Accepted { accepted, about } => {
-                self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Changed);
                 tracing::info!(
                     target: "portcullis",
                     event = "reload",
@@ -105,15 +104,16 @@ impl Report {
                     took_ms = milliseconds(began),
                     "{accepted}"
                 );
+                self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Changed);
             }
             Outcome::Failed(label, failure) | Outcome::Refused { label, failure, changed: false, .. } => {
-                self.failed(ReloadSource::Revocations, (failure, began));
                 self.refused(label, (&failure.sentence, &path.display().to_string()));
+                self.failed(ReloadSource::Revocations, (failure, began));
             }
             // The sentence itself says what is different now.
             Outcome::Refused { label, failure, changed: true, .. } => {
-                self.fail(ReloadSource::Revocations, (failure, ""), began);
                 self.refused(label, (&failure.sentence, &path.display().to_string()));
+                self.fail(ReloadSource::Revocations, (failure, ""), began);
             }
             Outcome::Held(record) => self.held(record),
             Outcome::Same => self.unchanged(ReloadSource::Revocations),
@@ -124,7 +124,6 @@ impl Report {
     /// A CRL that had waited for its issuer was refused when it came.
     pub(crate) fn refused_after_waiting(&self, refused: &Refused) {
         self.refused(refused.label(), (&refused.to_string(), "--revocations"));
-        self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Failed);
         tracing::error!(
             target: "portcullis",
             event = "reload",
@@ -134,6 +133,7 @@ impl Report {
             epoch = self.live.epoch(),
             "--revocations: {refused}; the last good state stays in force"
         );
+        self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Failed);
     }
 
     /// An issuer's CRLs are in force now.

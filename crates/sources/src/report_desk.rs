@@ -20,7 +20,6 @@ impl Report {
         (sentence, began): (&str, Instant),
     ) {
         let counted = if result == "unchanged" { ReloadResult::Unchanged } else { ReloadResult::Changed };
-        self.metrics.reloaded(ReloadSource::Revocations, counted);
         tracing::info!(
             target: "portcullis",
             event = "reload",
@@ -35,11 +34,11 @@ impl Report {
             took_ms = milliseconds(began),
             "{sentence}"
         );
+        self.metrics.reloaded(ReloadSource::Revocations, counted);
     }
 
     /// Something pushed cannot be read, or was refused.
     pub(crate) fn push_refused(&self, label: &'static str, (sentence, from): (&str, &str)) {
-        self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Failed);
         self.refused(label, (sentence, from));
         tracing::error!(
             target: "portcullis",
@@ -52,11 +51,11 @@ impl Report {
             epoch = self.live.epoch(),
             "{sentence}"
         );
+        self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Failed);
     }
 
     /// It would cut too many: what was in force stays.
     pub(crate) fn held(&self, record: &HeldRecord) {
-        self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Failed);
         tracing::error!(
             target: "portcullis",
             event = "held",
@@ -73,6 +72,7 @@ impl Report {
             record.cut,
             record.live
         );
+        self.metrics.reloaded(ReloadSource::Revocations, ReloadResult::Failed);
     }
 
     /// There was no room for it any more.

@@ -249,7 +249,7 @@ async fn the_same_list_in_two_files_and_pushed_again_is_nothing_new() {
     let epoch = stage.live.epoch();
     let push = Push { who: "a test".to_owned(), ..Push::default() };
     let pushed = stage.desk.push(bytes, push).await.unwrap();
-    assert_eq!((pushed.result, pushed.epoch, pushed.persisted), ("unchanged", epoch, true));
+    assert_eq!((pushed.taken.result, pushed.epoch, pushed.persisted), ("unchanged", epoch, true));
     assert_eq!(stage.count("revocations", "failed"), 0);
 }
 
@@ -277,7 +277,7 @@ async fn where_keys_are_configured_a_crl_needs_its_issuers_signature_and_no_othe
     *forged.last_mut().unwrap() ^= 1;
     assert_eq!(push(forged).await.unwrap_err().label(), "bad_signature");
     let genuine = attacked.files.root.crl(testkit::CrlSpec::new(1));
-    assert_eq!(push(genuine).await.unwrap().result, "changed");
+    assert_eq!(push(genuine).await.unwrap().taken.result, "changed");
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn a_push_says_so_where_a_silent_path_still_denies_everybody() {
     let paths = Paths { revocations: vec![files.at("empty")], ..files.kept() };
     let stage = Stage::start(paths, NO_POLL).await;
     let pushed = stage.desk.push(prod(2).text().into_bytes(), Push::default()).await.unwrap();
-    assert!(pushed.sentence.contains("everybody is denied until --revocations"), "{}", pushed.sentence);
+    assert!(pushed.taken.sentence.contains("everybody is denied until --revocations"), "{}", pushed.taken.sentence);
     assert_eq!(stage.state().await.knowledge, "missing");
     std::fs::write(files.at("empty/list.jsonl"), prod(1).text()).unwrap();
     stage.until_sequence(2).await;

@@ -84,7 +84,7 @@ fn naming(sequence: u64, count: usize) -> ListSpec {
 async fn a_preview_names_whom_the_push_then_cuts() {
     let mut busy = Busy::start(|paths| Paths { max_cut_fraction: None, ..paths }, NO_POLL).await;
     let preview = busy.stage.desk.preview(naming(2, 3).text().into_bytes()).await.unwrap();
-    assert_eq!((preview.live, preview.cut, preview.result, preview.would_be_held), (ALL, 3, "changed", false));
+    assert_eq!((preview.live, preview.cut, preview.taken.result, preview.would_be_held), (ALL, 3, "changed", false));
     assert_eq!((preview.by_reason["revoked"], preview.more, preview.unheard), (3, 0, 0));
     let names: Vec<_> = preview.identities.iter().map(|one| one.identity.as_str()).collect();
     assert_eq!(names, ["uri:spiffe://td/0", "uri:spiffe://td/1", "uri:spiffe://td/2"]);
@@ -103,14 +103,14 @@ async fn a_list_that_would_cut_too_many_is_held_until_it_is_confirmed() {
     assert!(busy.stage.desk.preview(naming(2, 6).text().into_bytes()).await.unwrap().would_be_held);
     let pushed = busy.push(naming(2, 6).text(), false).await.unwrap();
     let held = pushed.held.unwrap();
-    assert_eq!((pushed.result, held.cut, held.live, held.from.as_str()), ("held", 6, ALL, "push by a test"));
+    assert_eq!((pushed.taken.result, held.cut, held.live, held.from.as_str()), ("held", 6, ALL, "push by a test"));
     assert_eq!((busy.served().await, busy.stage.sequence(), busy.stage.live.epoch()), (ALL, 1, 1));
     assert_eq!((busy.stage.gauge("portcullis_snapshot_held"), busy.stage.desk.held()), (1, 1));
     assert_eq!((busy.stage.state().await.held, busy.lines.of("held").len()), (vec![held.clone()], 1));
     let error = busy.stage.desk.confirm(Some("0".repeat(64)), "an operator".to_owned()).await.unwrap_err();
     assert_eq!(error.label(), "not_found");
     let confirmed = busy.stage.desk.confirm(Some(held.digest), "an operator".to_owned()).await.unwrap();
-    assert_eq!((confirmed.result, confirmed.persisted), ("changed", true));
+    assert_eq!((confirmed.taken.result, confirmed.persisted), ("changed", true));
     assert_eq!((busy.served().await, busy.stage.sequence()), (4, 2));
     assert_eq!((busy.stage.gauge("portcullis_snapshot_held"), busy.stage.desk.held()), (0, 0));
     let error = busy.stage.desk.confirm(None, "an operator".to_owned()).await.unwrap_err();
@@ -120,10 +120,10 @@ async fn a_list_that_would_cut_too_many_is_held_until_it_is_confirmed() {
 #[tokio::test]
 async fn a_list_at_the_fraction_passes_and_so_does_any_that_is_confirmed_with_its_push() {
     let mut busy = Busy::start(|paths| paths, NO_POLL).await;
-    assert_eq!(busy.push(naming(2, 5).text(), false).await.unwrap().result, "changed");
+    assert_eq!(busy.push(naming(2, 5).text(), false).await.unwrap().taken.result, "changed");
     assert_eq!(busy.served().await, 5);
-    assert_eq!(busy.push(naming(3, 10).text(), false).await.unwrap().result, "held");
-    assert_eq!(busy.push(naming(3, 10).text(), true).await.unwrap().result, "changed");
+    assert_eq!(busy.push(naming(3, 10).text(), false).await.unwrap().taken.result, "held");
+    assert_eq!(busy.push(naming(3, 10).text(), true).await.unwrap().taken.result, "changed");
     assert_eq!((busy.served().await, busy.stage.desk.held()), (0, 0));
 }
 
@@ -147,7 +147,7 @@ async fn a_file_that_would_cut_too_many_is_held_once_until_a_newer_one_passes() 
 async fn a_header_that_confirms_counts_only_if_it_is_signed() {
     let mut busy = Busy::start(|paths| paths, NO_POLL).await;
     let confirming = |sequence| naming(sequence, 10).header_field("confirm", "true");
-    assert_eq!(busy.push(confirming(2).text(), false).await.unwrap().result, "held");
+    assert_eq!(busy.push(confirming(2).text(), false).await.unwrap().taken.result, "held");
     assert_eq!(busy.served().await, ALL);
 
     let signer = Signer::new();
@@ -155,8 +155,8 @@ async fn a_header_that_confirms_counts_only_if_it_is_signed() {
     fs::write(files.at("list.jsonl"), signed(ListSpec::new("prod", 1), &[&signer])).unwrap();
     let paths = Paths { max_cut_fraction: Some(0.5), requirements: keys(&[&signer], 1), ..files.kept() };
     let mut busy = Busy::start_with((files, lines), paths, NO_POLL).await;
-    assert_eq!(busy.push(signed(naming(2, 10), &[&signer]), false).await.unwrap().result, "held");
-    assert_eq!(busy.push(signed(confirming(3), &[&signer]), false).await.unwrap().result, "changed");
+    assert_eq!(busy.push(signed(naming(2, 10), &[&signer]), false).await.unwrap().taken.result, "held");
+    assert_eq!(busy.push(signed(confirming(3), &[&signer]), false).await.unwrap().taken.result, "changed");
     assert_eq!((busy.served().await, busy.stage.desk.held()), (0, 0));
 }
 
@@ -180,7 +180,7 @@ async fn a_crl_that_would_cut_too_many_is_held_likewise() {
 async fn an_observe_list_cuts_nobody_and_is_never_held() {
     let mut busy = Busy::start(|paths| paths, NO_POLL).await;
     let pushed = busy.push(naming(2, 10).header_field("mode", "\"observe\"").text(), false).await.unwrap();
-    assert_eq!((pushed.result, pushed.mode, busy.served().await), ("changed", Some("observe"), ALL));
+    assert_eq!((pushed.taken.result, pushed.taken.mode, busy.served().await), ("changed", Some("observe"), ALL));
     assert_eq!(busy.stage.state().await.observed_entries, 10);
 }
 
@@ -197,7 +197,7 @@ async fn what_was_held_before_a_restart_is_held_after_it() {
     assert_eq!((stage.sequence(), stage.desk.held()), (1, 1), "{:?}", stage.warnings);
     assert!(stage.warnings.iter().any(|one| one.contains("is held since")), "{:?}", stage.warnings);
     let confirmed = stage.desk.confirm(None, "an operator".to_owned()).await.unwrap();
-    assert_eq!((confirmed.sequence, stage.sequence()), (Some(2), 2));
+    assert_eq!((confirmed.taken.sequence, stage.sequence()), (Some(2), 2));
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn what_is_held_is_kept_as_soon_as_it_can_be() {
 async fn an_older_issue_that_is_held_too_takes_no_newer_ones_place() {
     let busy = Busy::start(|paths| paths, NO_POLL).await;
     let newer = busy.push(naming(9, 10).text(), false).await.unwrap().held.unwrap();
-    assert_eq!(busy.push(naming(5, 8).text(), false).await.unwrap().result, "held");
+    assert_eq!(busy.push(naming(5, 8).text(), false).await.unwrap().taken.result, "held");
     let held = busy.stage.state().await.held;
     assert_eq!(held.iter().map(|one| one.sequence).collect::<Vec<_>>(), [Some(9), Some(5)]);
     let error = busy.stage.desk.confirm(None, "an operator".to_owned()).await.unwrap_err();
@@ -233,7 +233,7 @@ async fn crls_of_two_issuers_that_one_person_pushed_are_held_beside_each_other()
     let one = busy.files.root.crl(CrlSpec::new(1).revoke(&busy.serials[0]));
     let other = busy.files.root.crl(CrlSpec::new(2).revoke(&busy.serials[1]));
     for crl in [one, other] {
-        assert_eq!(busy.push(crl, false).await.unwrap().result, "held");
+        assert_eq!(busy.push(crl, false).await.unwrap().taken.result, "held");
     }
     assert_eq!(busy.stage.desk.held(), 2);
 }
@@ -278,7 +278,7 @@ async fn what_is_held_is_taken_once_what_is_in_force_is_outdated_and_denies_ever
     let stage = Stage::start_with(paths, QUICK_POLL, Some(clock)).await;
     let mut busy = Busy::on((files, Lines::caught()), stage).await;
     let fresh = naming(2, 8).expires_in(testkit::Duration::hours(9)).text();
-    assert_eq!(busy.push(fresh, false).await.unwrap().result, "held");
+    assert_eq!(busy.push(fresh, false).await.unwrap().taken.result, "held");
     busy.stage.advance(std::time::Duration::from_secs(2 * 3600));
     busy.stage.until_sequence(2).await;
     assert_eq!((busy.served().await, busy.stage.desk.held()), (0, 0), "everybody had been cut");

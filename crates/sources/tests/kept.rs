@@ -86,7 +86,7 @@ async fn what_was_pushed_outlives_a_restart() {
     let files = Files::good();
     let mut stage = Stage::start(files.kept(), NO_POLL).await;
     let pushed = stage.desk.push(list("other", 3).into_bytes(), by("a test")).await.unwrap();
-    assert_eq!((pushed.result, pushed.persisted, pushed.sequence), ("changed", true, Some(3)));
+    assert_eq!((pushed.taken.result, pushed.persisted, pushed.taken.sequence), ("changed", true, Some(3)));
     stage.stop();
     let stage = Stage::start(files.kept(), NO_POLL).await;
     let names: Vec<_> = stage.state().await.lists.into_iter().map(|list| (list.name, list.sequence)).collect();
@@ -226,7 +226,11 @@ async fn a_folder_that_cannot_be_written_is_told_and_what_is_in_force_stays_in_f
     let folder = state.state_dir.unwrap();
     assert!(folder.failure.unwrap().contains("cannot be written") && folder.unsaved == 1 && !state.lists[0].persisted);
     let pushed = stage.desk.push(list("other", 1).into_bytes(), by("a test")).await.unwrap();
-    assert!(!pushed.persisted && pushed.sentence.contains("a restart would not find it"), "{}", pushed.sentence);
+    assert!(
+        !pushed.persisted && pushed.taken.sentence.contains("a restart would not find it"),
+        "{}",
+        pushed.taken.sentence
+    );
     assert_eq!(lines.of("state_dir_failed").len(), 1, "one failure is told once");
     fs::remove_file(files.at("state/lists")).unwrap();
     fs::rename(files.at("state/before"), files.at("state/lists")).unwrap();

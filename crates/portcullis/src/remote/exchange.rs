@@ -152,7 +152,7 @@ fn request(question: Question) -> Result<Request<Upload>, http::Error> {
         Content::File(bytes, name) => {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             let progress = Progress::new(format!("sending {name}"));
-            progress.expect(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            progress.out_of(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
             Upload { left: Bytes::from(bytes), done: 0, progress: Some(progress) }
         }
     };

@@ -41,7 +41,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     }
     match File::open(path) {
         Ok(file) => {
-            progress.expect(file.metadata().map_or(0, |metadata| metadata.len()));
+            progress.out_of(file.metadata().map_or(0, |metadata| metadata.len()));
             read_from(file, path, &progress).map(Some)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -150,7 +150,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
             file.set_permissions(Permissions::from_mode(mode))?;
         }
         let progress = Progress::new(format!("writing {}", path.display()));
-        progress.expect(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        progress.out_of(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let mut done = 0;
         for piece in bytes.chunks(PIECE) {
             file.write_all(piece)?;

@@ -44,7 +44,7 @@ impl Progress {
     }
 
     /// How much there is to do, as far as is known.
-    pub(crate) fn expect(&self, total: u64) {
+    pub(crate) fn out_of(&self, total: u64) {
         self.counts.expected.store(total, Ordering::Relaxed);
     }
 
