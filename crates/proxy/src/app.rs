@@ -5,8 +5,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,7 +12,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -23,6 +20,8 @@ use crate::body::ClientBody;
 use crate::clock::monotonic;
 use crate::config::{AppAddress, Inbound, Limits, Protocol};
 use crate::fault::Fault;
+use crate::gate::Guarded;
+use crate::wire::{AppSocket, Tenant, Wire};
 
 /// What the app may have in flight to us on all streams of one HTTP/2 connection: the most there is. Each stream has
 /// a window of its own; a smaller one for all would let one client that does not read stop everybody's answers.
@@ -42,6 +41,7 @@ pub(crate) struct App {
 
 struct Idle {
     sender: SendRequest<ClientBody>,
+    tenant: Tenant,
     since: Instant,
 }
 
@@ -78,6 +78,7 @@ impl Seat {
 pub(crate) struct Lease {
     app: Rc<App>,
     pub(crate) sender: SendRequest<ClientBody>,
+    tenant: Tenant,
     /// It served another request before: the app may have closed it meanwhile.
     pub(crate) reused: bool,
 }
@@ -85,10 +86,11 @@ pub(crate) struct Lease {
 impl Lease {
     /// The response was read to its end: others may use the connection.
     pub(crate) fn give_back(self) {
-        let Lease { app, sender, .. } = self;
+        let Lease { app, sender, tenant, .. } = self;
         let mut idle = app.idle.borrow_mut();
         if idle.len() < app.limits.app_idle_connections && !sender.is_closed() {
-            idle.push(Idle { sender, since: monotonic() });
+            tenant.replace(None);
+            idle.push(Idle { sender, tenant, since: monotonic() });
         }
     }
 }
@@ -104,30 +106,32 @@ impl App {
         })
     }
 
-    /// A connection that is ready for a request: the one used last, or a new one.
-    pub(crate) async fn lend(self: &Rc<App>, only_new: bool) -> Result<Lease, Fault> {
-        while !only_new && let Some(mut sender) = self.take_idle() {
+    /// A connection that is ready for a request of this session: the one used last, or a new one.
+    pub(crate) async fn lend(self: &Rc<App>, guarded: Guarded, only_new: bool) -> Result<Lease, Fault> {
+        while !only_new && let Some((mut sender, tenant)) = self.take_idle() {
             if sender.is_ready() || matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(()))) {
-                return Ok(Lease { app: self.clone(), sender, reused: true });
+                tenant.replace(Some(guarded));
+                return Ok(Lease { app: self.clone(), sender, tenant, reused: true });
             }
         }
-        let socket = self.connect().await?;
+        let tenant: Tenant = Rc::new(RefCell::new(Some(guarded)));
+        let socket = AppSocket { wire: self.connect().await?, tenant: tenant.clone() };
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|_| Fault::Unreachable)?;
         tokio::task::spawn_local(async move {
             // Its requests learn of its end by themselves.
             let _ = connection.await;
         });
-        Ok(Lease { app: self.clone(), sender, reused: false })
+        Ok(Lease { app: self.clone(), sender, tenant, reused: false })
     }
 
-    fn take_idle(&self) -> Option<SendRequest<ClientBody>> {
-        let Idle { sender, since } = self.idle.borrow_mut().pop()?;
+    fn take_idle(&self) -> Option<(SendRequest<ClientBody>, Tenant)> {
+        let Idle { sender, tenant, since } = self.idle.borrow_mut().pop()?;
         if since.elapsed() >= self.limits.app_idle {
             // Those below it on the pile are older still.
             self.idle.borrow_mut().clear();
             return None;
         }
-        Some(sender)
+        Some((sender, tenant))
     }
 
     /// Drops connections that nobody has used for long; called by the sweep.
@@ -166,72 +170,19 @@ impl App {
         Some(Seat { sender: free.sender.clone(), _stream: free.streams.clone(), upload: None })
     }
 
-    async fn connect(&self) -> Result<AppSocket, Fault> {
+    async fn connect(&self) -> Result<Wire, Fault> {
         let connecting = async {
             match &self.address {
-                AppAddress::Socket(address) => TcpStream::connect(address).await.map(AppSocket::Tcp),
-                AppAddress::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await.map(AppSocket::Tcp),
-                AppAddress::Unix(path) => UnixStream::connect(path).await.map(AppSocket::Unix),
+                AppAddress::Socket(address) => TcpStream::connect(address).await.map(Wire::Tcp),
+                AppAddress::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await.map(Wire::Tcp),
+                AppAddress::Unix(path) => UnixStream::connect(path).await.map(Wire::Unix),
             }
         };
-        let socket = timeout(self.limits.app_connect, connecting).await.map_err(|_| Fault::TimedOut)?;
-        let socket = socket.map_err(|_| Fault::Unreachable)?;
-        if let AppSocket::Tcp(stream) = &socket {
+        let wire = timeout(self.limits.app_connect, connecting).await.map_err(|_| Fault::TimedOut)?;
+        let wire = wire.map_err(|_| Fault::Unreachable)?;
+        if let Wire::Tcp(stream) = &wire {
             stream.set_nodelay(true).map_err(|_| Fault::Unreachable)?;
         }
-        Ok(socket)
-    }
-}
-
-/// A socket to the app.
-enum AppSocket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl AsyncRead for AppSocket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            AppSocket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            AppSocket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for AppSocket {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            AppSocket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            AppSocket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            AppSocket::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            AppSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            AppSocket::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            AppSocket::Unix(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            AppSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            AppSocket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+        Ok(wire)
     }
 }

@@ -18,6 +18,7 @@ use crate::app::{Lease, Seat};
 use crate::clock::monotonic;
 use crate::connection::Connection;
 use crate::fault::Fault;
+use crate::gate::Guarded;
 use crate::headers::{prepare_response, prepare_trailers};
 use crate::worker::Worker;
 
@@ -53,6 +54,15 @@ impl OpenRequest {
 
     pub(crate) fn progress(&self) -> u64 {
         self.progress.get()
+    }
+
+    /// Whether its session is still trusted.
+    fn is_trusted(&self) -> bool {
+        self.worker.is_current(&self.connection)
+    }
+
+    pub(crate) fn guarded(&self) -> Guarded {
+        Guarded { worker: self.worker.clone(), connection: self.connection.clone() }
     }
 
     /// The request's body broke off.
@@ -137,7 +147,7 @@ impl Body for ClientBody {
         if let Some(open) = &self.open {
             open.progress.set(open.progress.get() + 1);
             open.client_broke.set(matches!(frame, Some(Err(_))));
-            if open.connection.cut_reason().is_some() {
+            if !open.is_trusted() {
                 return Poll::Ready(Some(Err("the session was cut".into())));
             }
         }
@@ -230,6 +240,10 @@ impl Body for AppBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.is_notice() && self.open.as_ref().is_some_and(|open| !open.is_trusted()) {
+            // Whoever sends it down was told of the cut, and says so to the client.
+            return Poll::Pending;
+        }
         let frame = match &mut self.source {
             AppSource::Http1(body, _) => {
                 ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))

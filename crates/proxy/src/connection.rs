@@ -113,6 +113,16 @@ impl Connection {
         self.review(&live.current(), now)
     }
 
+    /// Whether the last judgement still holds, and it was not cut.
+    pub(crate) fn still_holds(&self, live: &Live) -> bool {
+        self.cut.get().is_none() && self.session.borrow().still_permitted(live.epoch(), live.now()).is_some()
+    }
+
+    /// Whether it was judged since the last publish, and not cut.
+    pub(crate) fn is_judged_under(&self, epoch: u64) -> bool {
+        self.cut.get().is_none() && self.session.borrow().memo().epoch() == epoch
+    }
+
     /// Judges again in full. A session whose anchor left the bundle, or lost its right to speak, lives on if
     /// another path from its certificates verifies.
     pub(crate) fn review(&self, published: &Published, now: Time) -> Result<Permit, Denial> {

@@ -54,7 +54,7 @@ pub(crate) async fn forward(permit: Permit, to: Destination<'_>, request: Reques
             Err(fault) => Attempt::Fault(fault),
         };
     }
-    let mut lease = match to.app.lend(to.only_new).await {
+    let mut lease = match to.app.lend(to.open.guarded(), to.only_new).await {
         Ok(lease) => lease,
         Err(fault) => return Attempt::Fault(fault),
     };

@@ -1,10 +1,12 @@
 //! The gate: the place where application bytes of one session pass, or stop.
 //!
-//! Wrapped around a session's TLS stream by `connection.rs`; closed by a cut. Everything above it (hyper, h2) may
-//! hold bytes back or ask for more: what the gate refuses reaches nobody. It must never decide anything.
+//! Wrapped around a session's TLS stream by `worker.rs`; closed by a cut. At every read and write it asks whether the
+//! session is trusted now, so that from a publish on no byte passes, however far the worker's sweep has come. What the
+//! gate refuses reaches nobody, whatever hyper or h2 hold above it. It must never decide anything itself.
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -13,7 +15,9 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use crate::connection::Connection;
 use crate::socket::ClientSocket;
+use crate::worker::Worker;
 
 const OPEN: u8 = 0;
 const NOTICE: u8 = 1;
@@ -57,6 +61,10 @@ impl Gate {
         self.state.load(Relaxed) == SHUT
     }
 
+    fn is_open(&self) -> bool {
+        self.state.load(Relaxed) == OPEN
+    }
+
     pub(crate) fn aborts(&self) -> bool {
         self.abort.load(Relaxed)
     }
@@ -90,17 +98,42 @@ impl Gate {
     }
 }
 
+/// Whose bytes pass: a session and the worker that judges it.
+#[derive(Clone)]
+pub(crate) struct Guarded {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) connection: Rc<Connection>,
+}
+
+impl Guarded {
+    /// Whether the session is still trusted; one that is not is cut here, if its worker's sweep has not come by.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.worker.is_current(&self.connection)
+    }
+}
+
 /// A session's TLS stream behind its gate.
 pub(crate) struct GatedStream {
     stream: TlsStream<ClientSocket>,
+    guarded: Guarded,
     gate: Arc<Gate>,
     /// Bytes read before and given back by hyper.
     rewind: Bytes,
 }
 
 impl GatedStream {
-    pub(crate) fn new(stream: TlsStream<ClientSocket>, gate: Arc<Gate>) -> GatedStream {
-        GatedStream { stream, gate, rewind: Bytes::new() }
+    pub(crate) fn new(stream: TlsStream<ClientSocket>, guarded: Guarded) -> GatedStream {
+        let gate = guarded.connection.gate.clone();
+        GatedStream { stream, guarded, gate, rewind: Bytes::new() }
+    }
+
+    /// Whether bytes of the app may go on to the kernel. Where trust ended since they were let in above, no notice
+    /// can be told from them any more: nothing passes at all.
+    fn lets_out(&self) -> bool {
+        if self.gate.is_open() && !self.guarded.is_trusted() {
+            self.gate.shut();
+        }
+        !self.gate.is_shut()
     }
 
     /// Gives bytes back, to be read again.
@@ -141,11 +174,12 @@ impl AsyncRead for GatedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.gate.state.load(Relaxed) {
-            OPEN => {}
+        if self.gate.is_shut() {
+            return Poll::Ready(Err(closed()));
+        }
+        if !self.gate.is_open() || !self.guarded.is_trusted() {
             // An end of file would make hyper forget the notice that it still has to write.
-            NOTICE => return Poll::Pending,
-            _ => return Poll::Ready(Err(closed())),
+            return Poll::Pending;
         }
         if !self.rewind.is_empty() {
             let length = self.rewind.len().min(buffer.remaining());
@@ -172,7 +206,7 @@ impl AsyncWrite for GatedStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.gate.is_shut() {
+        if !self.lets_out() {
             return Poll::Ready(Err(closed()));
         }
         ready!(self.poll_interim(context))?;
@@ -189,7 +223,8 @@ impl AsyncWrite for GatedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gate.is_shut() {
+        // What rustls holds went through `poll_write` while the session was trusted, but may not go out any more.
+        if self.gate.is_shut() || self.gate.is_blocked() && !self.lets_out() {
             return Poll::Ready(Err(closed()));
         }
         ready!(self.poll_interim(context))?;
@@ -199,7 +234,7 @@ impl AsyncWrite for GatedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gate.is_shut() {
+        if self.gate.is_shut() || self.gate.is_blocked() && !self.lets_out() {
             // No close_notify: it would make a response cut short look whole.
             return Poll::Ready(Ok(()));
         }

@@ -162,10 +162,10 @@ async fn until_pause(served: &mut Served, registration: &Registration, progress:
                 return Pause::Park;
             }
         }
-        let poll_served = |context: &mut Context<'_>| match connection.cut_reason() {
-            // One more turn of hyper's could pass on megabytes.
-            Some(_) => Poll::Pending,
-            None => served.poll_without_shutdown(context),
+        let poll_served = |context: &mut Context<'_>| match registration.worker.is_trusted(connection) {
+            // One more turn of hyper's could pass on megabytes. The cut signalled.
+            false => Poll::Pending,
+            true => served.poll_without_shutdown(context),
         };
         tokio::select! {
             biased;

@@ -6,7 +6,7 @@
 
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
@@ -71,10 +71,15 @@ async fn run(mut http2: Http2, registration: &Registration) {
             connection.end(End::Stop);
             going = true;
         }
+        let poll_accept = |context: &mut Context<'_>| match worker.is_trusted(connection) {
+            // The cut signalled.
+            false => Poll::Pending,
+            true => http2.poll_accept(context),
+        };
         let accepted = tokio::select! {
             biased;
             () = signal => continue,
-            accepted = http2.accept() => accepted,
+            accepted = poll_fn(poll_accept) => accepted,
         };
         match accepted {
             Some(Ok((request, respond))) => {

@@ -31,6 +31,8 @@ mod request;
 mod revocation_metrics;
 mod socket;
 mod state_metrics;
+mod sweep;
+mod wire;
 mod worker;
 
 pub use clock::Clock;

@@ -9,11 +9,10 @@ use tokio::task::yield_now;
 use trust::Denial;
 
 use crate::audit;
+use crate::clock::monotonic;
 use crate::connection::Connection;
+use crate::sweep::SLICE;
 use crate::worker::Worker;
-
-/// Sessions looked at before other tasks of the worker get their turn, as in its sweep.
-const SLICE: usize = 512;
 
 /// What was last observed of one session.
 #[derive(Default)]
@@ -78,7 +77,7 @@ pub(crate) async fn observe_all(worker: &Worker) {
     if done.complete.get() == epoch {
         return;
     }
-    let (mut key, mut slice) = (0, 0);
+    let (mut key, mut began) = (0, monotonic());
     while (observes || done.any.get())
         && let Some(connection) = worker.connection_from(&mut key)
     {
@@ -86,10 +85,9 @@ pub(crate) async fn observe_all(worker: &Worker) {
             return;
         }
         observe(worker, &connection);
-        slice += 1;
-        if slice >= SLICE {
-            slice = 0;
+        if began.elapsed() >= SLICE {
             yield_now().await;
+            began = monotonic();
         }
     }
     if !observes {

@@ -1,44 +1,36 @@
-//! A worker: one thread, its own list of sessions, and the sweep that ends those whose trust ended.
+//! A worker: one thread and its own list of sessions.
 //!
-//! Started by `listener.rs`, which hands it sockets. Sessions never leave it, so there are no locks here. The order
-//! that makes the race with a publish harmless: a session enters the list, *then* it is judged; a publish stores
-//! the state, *then* wakes the sweep. Whichever comes first, one of the two sees the other.
+//! Started by `listener.rs`, which hands it sockets. Sessions never leave it, so there are no locks here. Who is trusted
+//! no longer is ended by `sweep.rs`. The order that makes the race with a publish harmless: a session enters the list,
+//! *then* it is judged; a publish stores the state, *then* wakes the sweep. Whichever comes first, one of the two sees
+//! the other.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
-use tokio::task::{spawn_local, yield_now};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::task::spawn_local;
 use tokio_rustls::server::TlsStream;
-use trust::{Denial, Session, Time};
+use trust::{Session, Time};
 
 use crate::app::App;
 use crate::audit::{self, Ration};
 use crate::clock::monotonic;
 use crate::config::{Config, Limits};
 use crate::connection::Connection;
-use crate::gate::{Gate, GatedStream};
+use crate::gate::{Gate, GatedStream, Guarded};
 use crate::handshake::{Facts, Porter, Refusal};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::observe::{Observations, observe, observe_all};
+use crate::observe::{Observations, observe};
 use crate::preview::{self, Mailbox};
 use crate::socket::ClientSocket;
 use crate::{http1, http2};
-
-/// Sessions judged before other tasks of the worker get their turn: at 0.3 to 1 µs each, well below 1 ms.
-const SLICE: usize = 512;
-/// The longest sleep of the sweep: how late a jump of the wall clock is noticed, and the beat of a worker's heart.
-const BEAT: Duration = Duration::from_secs(1);
-
-/// The shortest: below it a worker would do nothing but look for sessions to park.
-const PARK_BEAT: Duration = Duration::from_millis(10);
 
 /// An accepted socket on its way to a worker.
 pub(crate) struct Arriving {
@@ -64,14 +56,14 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) observations: Observations,
-    vitals: Arc<Vitals>,
-    apps: Vec<Rc<App>>,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) apps: Vec<Rc<App>>,
     porter: Porter,
     ration: Ration,
-    connections: RefCell<Slab<Rc<Connection>>>,
+    pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     /// The sweep sleeps until then at the latest.
-    wake_at: Cell<Time>,
-    sooner: Notify,
+    pub(crate) wake_at: Cell<Time>,
+    pub(crate) sooner: Notify,
     empty: Notify,
     stopping: Cell<bool>,
 }
@@ -245,125 +237,12 @@ impl Worker {
             // Its handshake was under way when the others were asked to end.
             connection.stop();
         }
-        let stream = GatedStream::new(stream, gate);
+        let stream = GatedStream::new(stream, Guarded { worker: self.clone(), connection });
         if http2 {
             spawn_local(http2::serve(registration, stream));
         } else {
             spawn_local(http1::serve(registration, stream));
         }
-    }
-
-    /// Ends a session, once.
-    pub(crate) fn cut(&self, connection: &Connection, denial: Denial) {
-        if connection.cut_reason().is_none() {
-            self.metrics.cut(&denial);
-            connection.cut(denial, self.trust_ended(connection));
-        }
-    }
-
-    /// When the trust of a session that is denied now ended: by a publish since it was judged last, or else by a
-    /// deadline that passed since. Of one that was denied at its beginning, then: no byte of it passed before.
-    fn trust_ended(&self, connection: &Connection) -> Instant {
-        let published = self.live.current();
-        let (epoch, until) = connection.judged();
-        let ended = if epoch == published.state.epoch {
-            monotonic().checked_sub(self.live.now().since(until)).unwrap_or(published.at)
-        } else {
-            published.at
-        };
-        ended.max(connection.opened)
-    }
-
-    fn wake_for(&self, until: Time) {
-        if until < self.wake_at.get() {
-            self.wake_at.set(until);
-            self.sooner.notify_one();
-        }
-    }
-
-    async fn sweep_for_ever(self: Rc<Worker>, mut changes: watch::Receiver<u64>) {
-        let (mut tidied, mut rest) = (monotonic(), BEAT);
-        loop {
-            self.vitals.beats.fetch_add(1, Ordering::Relaxed);
-            changes.mark_unchanged();
-            self.sweep().await;
-            observe_all(&self).await;
-            if tidied.elapsed() >= rest {
-                tidied = monotonic();
-                rest = if self.tidy() { self.limits.park_after.clamp(PARK_BEAT, BEAT) } else { BEAT };
-            }
-            let wait = self.wake_at.get().since(self.live.now()).min(rest);
-            tokio::select! {
-                biased;
-                changed = changes.changed() => if changed.is_err() { return },
-                () = self.sooner.notified() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    /// Judges every session that the current state or time could have ended, and cuts those it did. Sessions that
-    /// come in meanwhile are judged as they come.
-    async fn sweep(&self) {
-        self.wake_at.set(Time::NEVER);
-        let mut key = 0;
-        let mut judged = 0;
-        while let Some(connection) = self.connection_from(&mut key) {
-            judged += usize::from(self.look_at(&connection));
-            if judged >= SLICE {
-                judged = 0;
-                yield_now().await;
-            }
-        }
-    }
-
-    /// The first session in the list from this key on; the key goes on behind it.
-    pub(crate) fn connection_from(&self, key: &mut usize) -> Option<Rc<Connection>> {
-        let connections = self.connections.borrow();
-        let bound = connections.capacity();
-        while *key < bound && !connections.contains(*key) {
-            *key += 1;
-        }
-        let found = connections.get(*key).cloned();
-        *key += 1;
-        found
-    }
-
-    /// Judges one session if need be; whether there was.
-    fn look_at(&self, connection: &Rc<Connection>) -> bool {
-        if connection.cut_reason().is_some() {
-            return false;
-        }
-        let now = self.live.now();
-        let (epoch, until) = connection.judged();
-        let due = now >= until;
-        if epoch == self.live.epoch() && !due {
-            self.wake_at.set(self.wake_at.get().min(until));
-            return false;
-        }
-        let published = self.live.current();
-        match connection.review(&published, now) {
-            Ok(_permit) => self.wake_at.set(self.wake_at.get().min(connection.judged().1)),
-            Err(denial) => self.cut(connection, denial),
-        }
-        true
-    }
-
-    /// Lets quiet sessions park or time out, and idle connections to the apps go; whether any session may have to
-    /// be looked at again soon.
-    fn tidy(&self) -> bool {
-        for app in &self.apps {
-            app.tidy();
-        }
-        let mut restless = false;
-        for (_, connection) in self.connections.borrow().iter() {
-            let quiet = connection.quiet_since().is_some_and(|since| since.elapsed() >= self.limits.park_after);
-            restless |= !connection.is_parked();
-            if quiet && !connection.is_parked() {
-                connection.signal.notify_waiters();
-            }
-        }
-        restless
     }
 }
 

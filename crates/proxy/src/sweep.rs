@@ -1,0 +1,152 @@
+//! The sweep: a worker looks at its sessions and ends those whose trust ended.
+//!
+//! Part of `worker.rs`, which starts it; woken by a publish, by the earliest end of any session, and by its own beat.
+//! `gate.rs`, `http1.rs` and `http2.rs` ask the same questions about one session, wherever a byte of it would pass, so
+//! that none waits for the sweep to come by. It must never keep the worker from its other tasks for long.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use trust::{Denial, Time};
+
+use crate::clock::monotonic;
+use crate::connection::Connection;
+use crate::observe::observe_all;
+use crate::worker::Worker;
+
+/// The longest that the sweep keeps a worker from its other tasks: some 500 sessions at 0.3 to 1 µs each, or the one
+/// or two whose anchor left the bundle, whose certificates are verified again. No byte of a session that waits for its
+/// turn passes meanwhile (`gate.rs`).
+pub(crate) const SLICE: Duration = Duration::from_micros(500);
+/// The longest sleep of the sweep: how late a jump of the wall clock is noticed, and the beat of a worker's heart.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The shortest: below it a worker would do nothing but look for sessions to park.
+const PARK_BEAT: Duration = Duration::from_millis(10);
+
+impl Worker {
+    /// Whether a session is trusted now: an epoch and a time compared, or else judged, and cut if it is denied. Asked
+    /// before hyper or h2 get their turn with it.
+    pub(crate) fn is_trusted(&self, connection: &Rc<Connection>) -> bool {
+        connection.still_holds(&self.live) || self.is_permitted(connection)
+    }
+
+    /// The same without a look at the clock, for every byte within such a turn: whether anything was published since.
+    pub(crate) fn is_current(&self, connection: &Rc<Connection>) -> bool {
+        connection.is_judged_under(self.live.epoch()) || self.is_permitted(connection)
+    }
+
+    fn is_permitted(&self, connection: &Rc<Connection>) -> bool {
+        self.look_at(connection);
+        connection.cut_reason().is_none()
+    }
+
+    /// Ends a session, once.
+    pub(crate) fn cut(&self, connection: &Connection, denial: Denial) {
+        if connection.cut_reason().is_none() {
+            self.metrics.cut(&denial);
+            connection.cut(denial, self.trust_ended(connection));
+        }
+    }
+
+    /// When the trust of a session that is denied now ended: by a publish since it was judged last, or else by a
+    /// deadline that passed since. Of one that was denied at its beginning, then: no byte of it passed before.
+    fn trust_ended(&self, connection: &Connection) -> Instant {
+        let published = self.live.current();
+        let (epoch, until) = connection.judged();
+        let ended = if epoch == published.state.epoch {
+            monotonic().checked_sub(self.live.now().since(until)).unwrap_or(published.at)
+        } else {
+            published.at
+        };
+        ended.max(connection.opened)
+    }
+
+    pub(crate) fn wake_for(&self, until: Time) {
+        if until < self.wake_at.get() {
+            self.wake_at.set(until);
+            self.sooner.notify_one();
+        }
+    }
+
+    pub(crate) async fn sweep_for_ever(self: Rc<Worker>, mut changes: watch::Receiver<u64>) {
+        let (mut tidied, mut rest) = (monotonic(), BEAT);
+        loop {
+            self.vitals.beats.fetch_add(1, Ordering::Relaxed);
+            changes.mark_unchanged();
+            self.sweep().await;
+            observe_all(&self).await;
+            if tidied.elapsed() >= rest {
+                tidied = monotonic();
+                rest = if self.tidy() { self.limits.park_after.clamp(PARK_BEAT, BEAT) } else { BEAT };
+            }
+            let wait = self.wake_at.get().since(self.live.now()).min(rest);
+            tokio::select! {
+                biased;
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.sooner.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Judges every session that the current state or time could have ended, and cuts those it did. Sessions that
+    /// come in meanwhile are judged as they come.
+    async fn sweep(&self) {
+        self.wake_at.set(Time::NEVER);
+        let (mut key, mut began) = (0, monotonic());
+        while let Some(connection) = self.connection_from(&mut key) {
+            if self.look_at(&connection) && began.elapsed() >= SLICE {
+                drop(connection);
+                yield_now().await;
+                began = monotonic();
+            }
+        }
+    }
+
+    /// The first session in the list from this key on; the key goes on behind it.
+    pub(crate) fn connection_from(&self, key: &mut usize) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let bound = connections.capacity();
+        while *key < bound && !connections.contains(*key) {
+            *key += 1;
+        }
+        let found = connections.get(*key).cloned();
+        *key += 1;
+        found
+    }
+
+    /// Judges one session if need be; whether there was.
+    fn look_at(&self, connection: &Rc<Connection>) -> bool {
+        if connection.cut_reason().is_some() {
+            return false;
+        }
+        let holds = connection.still_holds(&self.live);
+        if !holds && let Err(denial) = connection.review(&self.live.current(), self.live.now()) {
+            self.cut(connection, denial);
+            return true;
+        }
+        self.wake_at.set(self.wake_at.get().min(connection.judged().1));
+        !holds
+    }
+
+    /// Lets quiet sessions park or time out, and idle connections to the apps go; whether any session may have to
+    /// be looked at again soon.
+    fn tidy(&self) -> bool {
+        for app in &self.apps {
+            app.tidy();
+        }
+        let mut restless = false;
+        for (_, connection) in self.connections.borrow().iter() {
+            let quiet = connection.quiet_since().is_some_and(|since| since.elapsed() >= self.limits.park_after);
+            restless |= !connection.is_parked();
+            if quiet && !connection.is_parked() {
+                connection.signal.notify_waiters();
+            }
+        }
+        restless
+    }
+}

@@ -1,0 +1,121 @@
+//! Sockets to the app, of either kind, and the second gate on the way of a session's bytes.
+//!
+//! Made by `app.rs`. What hyper took from a client while it was trusted may wait here for an app that does not read;
+//! an [`AppSocket`] passes nothing for a session that is not trusted any more. It must never decide anything itself.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::gate::Guarded;
+
+/// For whom a connection to the app carries bytes now.
+pub(crate) type Tenant = Rc<RefCell<Option<Guarded>>>;
+
+/// A connection that serves one session at a time.
+pub(crate) struct AppSocket {
+    pub(crate) wire: Wire,
+    pub(crate) tenant: Tenant,
+}
+
+impl AppSocket {
+    fn passes(&self) -> io::Result<()> {
+        match self.tenant.borrow().as_ref().is_none_or(Guarded::is_trusted) {
+            true => Ok(()),
+            false => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
+        }
+    }
+}
+
+impl AsyncRead for AppSocket {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.passes()?;
+        Pin::new(&mut self.get_mut().wire).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for AppSocket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.passes()?;
+        Pin::new(&mut self.get_mut().wire).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.passes()?;
+        Pin::new(&mut self.get_mut().wire).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_shutdown(context)
+    }
+}
+
+/// A socket to the app.
+pub(crate) enum Wire {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Wire::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Wire::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Wire::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Wire::Unix(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Wire::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
