@@ -277,6 +277,23 @@ proptest! {
     }
 
     #[test]
+    fn the_first_limit_that_ends_a_session_is_the_end_of_its_permit_and_names_the_denial(
+        case in world(),
+        now in moment(),
+    ) {
+        let (session, state) = (case.session(), case.state(EPOCH));
+        if judge(&session, &state, now).is_ok() {
+            let first = first_end(&session, &state);
+            prop_assert_eq!(first.map_or(Time::NEVER, |(_, end)| end), session.memo().until());
+            if let Some((limit, end)) = first {
+                prop_assert_eq!(fresh(&session, &state, end), Err(limit.denial()), "{}", limit.label());
+            }
+            let planned = ends(&session, &state).filter(|(limit, _)| limit.is_planned()).map(|(_, end)| end).min();
+            prop_assert_eq!(planned_end(&session, &state).map(|(_, end)| end), planned);
+        }
+    }
+
+    #[test]
     fn a_further_revocation_never_turns_no_into_yes(case in world(), more in a_list(), entry in entry(), now in moment()) {
         let before = case.verdict(now);
         let (issued_at, expires_at, entries) = more;
