@@ -1,6 +1,7 @@
 //! Why a session is not trusted: the closed list of reasons.
 //!
-//! Made by [`crate::judge`] only; turned into what a client sees by `proxy::refuse`, into labels by its metrics.
+//! Made by [`crate::judge`], but for [`Denial::Ended`], by which `proxy` tells that an operator ended a session; turned
+//! into what a client sees by `proxy::refuse`, into labels by its metrics.
 
 use std::fmt;
 use std::sync::Arc;
@@ -69,10 +70,13 @@ pub enum Denial {
     SessionTooOld,
     /// No request for `--idle-timeout`.
     Idle,
+    /// An operator ended this one session. The only denial that no judgement gives: it says nothing about the next
+    /// session of the same client. Remedy: the client connects again.
+    Ended,
 }
 
 /// Every label of [`Denial::label`].
-pub const DENIAL_LABELS: [&str; 12] = [
+pub const DENIAL_LABELS: [&str; 13] = [
     "no_snapshot",
     "anchor_removed",
     "anchor_of_another_trust_domain",
@@ -85,6 +89,7 @@ pub const DENIAL_LABELS: [&str; 12] = [
     "identity_not_allowed",
     "session_too_old",
     "idle",
+    "ended_by_operator",
 ];
 
 impl Denial {
@@ -104,6 +109,7 @@ impl Denial {
             Denial::IdentityNotAllowed => "identity_not_allowed",
             Denial::SessionTooOld => "session_too_old",
             Denial::Idle => "idle",
+            Denial::Ended => "ended_by_operator",
         }
     }
 
@@ -132,7 +138,8 @@ impl fmt::Display for Denial {
             | Denial::SnapshotOutdated
             | Denial::IdentityNotAllowed
             | Denial::SessionTooOld
-            | Denial::Idle => f.write_str(self.label()),
+            | Denial::Idle
+            | Denial::Ended => f.write_str(self.label()),
         }
     }
 }

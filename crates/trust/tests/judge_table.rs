@@ -320,6 +320,7 @@ fn every_denial_has_its_own_label_from_the_closed_list() {
         Denial::IdentityNotAllowed,
         Denial::SessionTooOld,
         Denial::Idle,
+        Denial::Ended,
     ];
     assert_eq!(all.each_ref().map(Denial::label), DENIAL_LABELS);
     for (position, denial) in all.iter().enumerate() {
