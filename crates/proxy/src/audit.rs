@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use trust::{Chain, Denial};
 
 use crate::clock::monotonic;
-use crate::connection::Connection;
+use crate::connection::{Connection, Cut};
 use crate::handshake::Refusal;
 use crate::live::Live;
 
@@ -59,8 +59,19 @@ pub(crate) fn denied(connection: &Connection, denial: &Denial, live: &Live) {
     session_line!(warn, "request_denied", connection, live, reason = denial.label(), detail = denial.to_string());
 }
 
-pub(crate) fn cut(connection: &Connection, denial: &Denial, live: &Live) {
-    session_line!(warn, "session_cut", connection, live, reason = denial.label(), detail = denial.to_string());
+/// With who ended it and why, if an operator did.
+pub(crate) fn cut(connection: &Connection, cut: &Cut, live: &Live) {
+    let (denial, order) = (&cut.denial, cut.order.as_deref());
+    session_line!(
+        warn,
+        "session_cut",
+        connection,
+        live,
+        reason = denial.label(),
+        detail = denial.to_string(),
+        by = order.map(|order| order.by.as_str()),
+        why = order.map(|order| order.why.as_str())
+    );
 }
 
 /// An entry that only observes would deny it.

@@ -16,15 +16,19 @@ use crate::clock::monotonic;
 use crate::gate::Gate;
 use crate::headers::IdentityHeaders;
 use crate::live::{Live, Published};
+use crate::negotiated::Negotiated;
 use crate::observe::Observation;
 use crate::path::over_any_path;
+use crate::roster::Order;
 
 /// Why trust ended, and since when.
 #[derive(Clone, Debug)]
 pub(crate) struct Cut {
     pub(crate) denial: Denial,
-    /// The publish or the moment that ended it.
+    /// The publish, the moment or the order that ended it.
     pub(crate) since: Instant,
+    /// Of the operator who ended it.
+    pub(crate) order: Option<Arc<Order>>,
 }
 
 /// How a session that was not cut ended.
@@ -64,6 +68,7 @@ pub(crate) struct Connection {
     pub(crate) signal: Arc<Notify>,
     pub(crate) opened: Instant,
     pub(crate) observation: Observation,
+    pub(crate) negotiated: Cell<Negotiated>,
     session: RefCell<Rc<Session>>,
     cut: OnceCell<Cut>,
     stopping: Cell<bool>,
@@ -86,6 +91,7 @@ impl Connection {
             signal: Arc::new(Notify::new()),
             opened: monotonic(),
             observation: Observation::default(),
+            negotiated: Cell::default(),
             session: RefCell::new(Rc::new(session)),
             cut: OnceCell::new(),
             stopping: Cell::new(false),
@@ -143,7 +149,16 @@ impl Connection {
 
     /// Ends it: shuts the gate for everything but a notice and wakes its task. What is cut stays cut.
     pub(crate) fn cut(&self, denial: Denial, since: Instant) {
-        if self.cut.set(Cut { denial, since }).is_ok() {
+        self.cut_for(Cut { denial, since, order: None });
+    }
+
+    /// The same because an operator wants it.
+    pub(crate) fn end_by(&self, order: Arc<Order>, since: Instant) {
+        self.cut_for(Cut { denial: Denial::Ended, since: since.max(self.opened), order: Some(order) });
+    }
+
+    fn cut_for(&self, cut: Cut) {
+        if self.cut.set(cut).is_ok() {
             self.gate.cut();
             self.signal.notify_waiters();
         }

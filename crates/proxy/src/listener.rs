@@ -83,10 +83,10 @@ pub(crate) fn start_worker(
     let vitals = Arc::new(Vitals::default());
     let (arrivals, received) = mpsc::unbounded_channel();
     // Opened here, so that whoever asks once the traffic has started reaches every worker.
-    let mailbox = live.mailbox();
+    let mailboxes = live.mailboxes();
     let (config, live, metrics, shared) = (config.clone(), live.clone(), metrics.clone(), vitals.clone());
     on_thread(format!("worker-{number}"), move || async move {
-        Worker::new(&config, live, metrics, shared).run(received, mailbox).await;
+        Worker::new(&config, live, metrics, shared).run(received, mailboxes).await;
         gone
     })?;
     Ok(Desk { arrivals, vitals })

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use trust::{Bundle, Knowledge, Policy, Stale, Time, TrustState};
 
 use crate::clock::{Clock, monotonic};
-use crate::preview::{Mailbox, Mailboxes, PATIENCE, Preview};
+use crate::preview::{self, Mailboxes, PATIENCE, Preview};
+use crate::roster::{self, Doors, Ended, Order, Roster, Task, Wanted};
 
 /// A trust state and the moment it became current.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ pub struct Live {
     publishing: Mutex<()>,
     introductions: mpsc::Sender<Introduction>,
     mailboxes: Mailboxes,
+    doors: Doors,
     clock: Clock,
 }
 
@@ -82,6 +84,7 @@ impl Live {
             publishing: Mutex::new(()),
             introductions,
             mailboxes: Mailboxes::default(),
+            doors: Doors::default(),
             clock,
         })
     }
@@ -129,9 +132,27 @@ impl Live {
         self.mailboxes.ask(changed, PATIENCE).await
     }
 
-    /// A mailbox for a worker's previews.
-    pub(crate) fn mailbox(&self) -> Mailbox {
-        self.mailboxes.open()
+    /// The sessions that are meant, a few at a time, worker by worker. Nothing is asked before the first is wanted.
+    #[must_use]
+    pub fn sessions(&self, wanted: Wanted) -> Roster {
+        self.doors.roster(wanted)
+    }
+
+    /// Cuts the sessions that are meant, for [`trust::Denial::Ended`], and tells who they were. Whoever comes in
+    /// meanwhile may be met or not, and may come back at once: only a denial keeps a client out. Needs a runtime of
+    /// tokio with time.
+    pub async fn end(&self, wanted: Wanted, order: Order) -> Ended {
+        self.doors.carry_out(wanted, Task::End(Arc::new(order), monotonic())).await
+    }
+
+    /// Whom [`Live::end`] would meet, now.
+    pub async fn would_end(&self, wanted: Wanted) -> Ended {
+        self.doors.carry_out(wanted, Task::Name).await
+    }
+
+    /// A worker's mailboxes: for previews, and for operators' questions about its sessions.
+    pub(crate) fn mailboxes(&self) -> (preview::Mailbox, roster::Mailbox) {
+        (self.mailboxes.open(), self.doors.open())
     }
 
     /// Whether something in force is past its expiry, and serves only because of `--stale`.

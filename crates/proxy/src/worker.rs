@@ -27,10 +27,10 @@ use crate::gate::{Gate, GatedStream, Guarded};
 use crate::handshake::{Facts, Porter, Refusal};
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::negotiated::Negotiated;
 use crate::observe::{Observations, observe};
-use crate::preview::{self, Mailbox};
 use crate::socket::ClientSocket;
-use crate::{http1, http2};
+use crate::{http1, http2, preview, roll_call, roster};
 
 /// An accepted socket on its way to a worker.
 pub(crate) struct Arriving {
@@ -98,7 +98,7 @@ impl Drop for Registration {
         worker.vitals.sessions.fetch_sub(1, Ordering::Relaxed);
         let reason = match connection.cut_reason() {
             Some(cut) => {
-                audit::cut(connection, &cut.denial, &worker.live);
+                audit::cut(connection, cut, &worker.live);
                 cut.denial.label()
             }
             None => connection.ended().label(),
@@ -135,15 +135,21 @@ impl Worker {
     }
 
     /// Takes sockets until the acceptor is gone, then stops its sessions; returns when the last is closed.
-    pub(crate) async fn run(self: Rc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arriving>, mailbox: Mailbox) {
+    pub(crate) async fn run(
+        self: Rc<Worker>,
+        mut arrivals: mpsc::UnboundedReceiver<Arriving>,
+        (previews, questions): (preview::Mailbox, roster::Mailbox),
+    ) {
         let sweeping = spawn_local(self.clone().sweep_for_ever(self.live.watch()));
-        let previewing = spawn_local(preview::answer_for_ever(self.clone(), mailbox));
+        let previewing = spawn_local(preview::answer_for_ever(self.clone(), previews));
+        let telling = spawn_local(roll_call::answer_for_ever(self.clone(), questions));
         while let Some(arriving) = arrivals.recv().await {
             spawn_local(self.clone().welcome(arriving));
         }
         self.stop().await;
         sweeping.abort();
         previewing.abort();
+        telling.abort();
     }
 
     async fn stop(&self) {
@@ -225,6 +231,7 @@ impl Worker {
         self.metrics.session_opened();
         let registration =
             Registration { worker: self.clone(), connection: connection.clone(), key, measured: Cell::new(false) };
+        connection.negotiated.set(Negotiated::new(tls, if http2 { "http2" } else { "http1" }));
         audit::opened(&connection, &self.live, version, if http2 { "http2" } else { "http1" });
         if let Err(denial) = connection.permit(&self.live, self.live.now()) {
             // Published between the handshake's verdict and this line.
