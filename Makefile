@@ -1,7 +1,7 @@
 # Portcullis. Two commands for a newcomer: `make run` tells the story, `make test` proves it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check certs bench bench-peers bench-swap fuzz deny
+.PHONY: help run test check certs bench bench-peers bench-swap bench-cut fuzz deny
 
 # Debian packages that the tests use: real clients and a real Prometheus, none of them ours; Python for schemathesis.
 PACKAGES := curl openssl nghttp2-client prometheus python3-venv
@@ -43,6 +43,11 @@ bench-peers: ## Side by side with nginx, HAProxy and Envoy (ten minutes)
 bench-swap: ## What clients feel while a list of 1,000,000 entries is swapped in (three minutes)
 	cargo build --locked --release -p portcullis
 	benches/peers/swap
+
+bench-cut: ## How fast 10,000 live sessions are cut, what the others feel, what a session weighs (five minutes)
+	cargo build --locked --release -p portcullis
+	cargo build --locked --release -p testkit --example crowd
+	benches/peers/cut
 
 fuzz: ## Every parser of foreign bytes, a minute each (needs a nightly toolchain, installs cargo-fuzz)
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz

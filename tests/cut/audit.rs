@@ -100,6 +100,7 @@ async fn a_session_that_its_client_ends_is_opened_and_closed_with_its_bytes_and_
     assert_eq!((&seen[1]["reason"], &seen[1]["requests"]), (&"client".into(), &3.into()));
     assert!(seen[1]["bytes_sent"].as_u64().unwrap() > 3000, "{}", seen[1]);
     assert!(seen[1]["bytes_received"].as_u64().unwrap() > 3 * 20, "{}", seen[1]);
+    assert_eq!(seen[1].get("cut_seconds"), None, "{}", seen[1]);
 }
 
 #[tokio::test]
@@ -137,6 +138,8 @@ async fn a_cut_session_is_opened_cut_and_closed_each_once_and_its_next_try_denie
             assert!(detail.contains(word), "{detail:?} does not say {word}");
         }
         assert!(own[2]["bytes_sent"].as_u64().unwrap() > 0 && own[2]["requests"] == 1, "{}", own[2]);
+        let cut = own[2]["cut_seconds"].as_f64().unwrap();
+        assert!(cut > 0.0 && cut < since.elapsed().as_secs_f64(), "{}", own[2]);
     }
     let denied: Vec<&Value> = seen.iter().filter(|line| line["event"] == "session_denied").collect();
     assert_eq!(denied.len(), 1);

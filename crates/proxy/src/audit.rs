@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use trust::{Chain, Denial};
@@ -79,7 +79,8 @@ pub(crate) fn would_deny(connection: &Connection, denial: &Denial, live: &Live) 
     session_line!(warn, "would_deny", connection, live, reason = denial.label(), detail = denial.to_string());
 }
 
-pub(crate) fn closed(connection: &Connection, reason: &str, live: &Live) {
+/// `cut_took`: from the publish or deadline that ended its trust to its last byte.
+pub(crate) fn closed(connection: &Connection, (reason, cut_took): (&str, Option<Duration>), live: &Live) {
     session_line!(
         info,
         "session_closed",
@@ -89,7 +90,8 @@ pub(crate) fn closed(connection: &Connection, reason: &str, live: &Live) {
         requests = connection.requests(),
         bytes_received = connection.gate.received(),
         bytes_sent = connection.gate.sent(),
-        seconds = connection.opened.elapsed().as_secs_f64()
+        seconds = connection.opened.elapsed().as_secs_f64(),
+        cut_seconds = cut_took.map(|took| took.as_secs_f64())
     );
 }
 

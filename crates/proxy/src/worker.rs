@@ -74,16 +74,19 @@ pub(crate) struct Registration {
     pub(crate) worker: Rc<Worker>,
     pub(crate) connection: Rc<Connection>,
     key: usize,
-    measured: Cell<bool>,
+    /// From the publish or deadline that ended its trust to its last byte.
+    cut_took: Cell<Option<Duration>>,
 }
 
 impl Registration {
     /// The last byte went out.
     pub(crate) fn sealed(&self) {
         if let Some(cut) = self.connection.cut_reason()
-            && !self.measured.replace(true)
+            && self.cut_took.get().is_none()
         {
-            self.worker.metrics.cut_done(cut.since.elapsed());
+            let took = cut.since.elapsed();
+            self.cut_took.set(Some(took));
+            self.worker.metrics.cut_done(took);
         }
     }
 }
@@ -104,7 +107,7 @@ impl Drop for Registration {
             None => connection.ended().label(),
         };
         worker.metrics.session_closed(reason);
-        audit::closed(connection, reason, &worker.live);
+        audit::closed(connection, (reason, self.cut_took.get()), &worker.live);
         if worker.connections.borrow().is_empty() {
             worker.empty.notify_waiters();
         }
@@ -230,7 +233,7 @@ impl Worker {
         drop(connections);
         self.metrics.session_opened();
         let registration =
-            Registration { worker: self.clone(), connection: connection.clone(), key, measured: Cell::new(false) };
+            Registration { worker: self.clone(), connection: connection.clone(), key, cut_took: Cell::default() };
         connection.negotiated.set(Negotiated::new(tls, if http2 { "http2" } else { "http1" }));
         audit::opened(&connection, &self.live, version, if http2 { "http2" } else { "http1" });
         if let Err(denial) = connection.permit(&self.live, self.live.now()) {
