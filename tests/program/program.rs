@@ -54,6 +54,8 @@ pub(crate) struct Program {
     child: Child,
     /// Where clients come in.
     pub(crate) address: SocketAddr,
+    /// The same for every inbound, in the order of their flags.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// Where operators look.
     pub(crate) observe: SocketAddr,
     /// What it said so far.
@@ -100,8 +102,9 @@ impl Program {
                 break read;
             }
         };
-        let address = |field: &str| start[field].as_str().unwrap().parse().unwrap();
-        Program { child, address: address("listening"), observe: address("observe"), log, unread: Some(lines) }
+        let parse = |field: &str| start[field].as_str().unwrap().split(' ').map(|one| one.parse().unwrap()).collect();
+        let (addresses, observe): (Vec<SocketAddr>, Vec<SocketAddr>) = (parse("listening"), parse("observe"));
+        Program { child, address: addresses[0], addresses, observe: observe[0], log, unread: Some(lines) }
     }
 
     /// A URL of the app, by way of the program.

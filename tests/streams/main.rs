@@ -1,0 +1,22 @@
+//! Every path through the real program, with clients and apps that nobody here wrote: grpcio, h2, http.client, curl.
+//! One module per behaviour; the stage and the program are those of `tests/program`, scripts are in `python/`.
+//! No module may read of a client more than its own user could know, or take a clean end for a cut.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../support/numbers.rs"]
+#[allow(dead_code)]
+mod numbers;
+#[path = "../program/program.rs"]
+#[allow(dead_code)]
+mod program;
+#[path = "../program/stage.rs"]
+#[allow(dead_code)]
+mod stage;
+#[path = "../program/tools.rs"]
+#[allow(dead_code)]
+mod tools;
+
+mod clock;
+mod grpc;
+mod grpc_cut;
+mod script;

@@ -1,0 +1,117 @@
+"""HTTP/1.1 by Python's own http.client, with a certificate. Started by the tests of paths with the proxy's address and the
+stage's folder.
+
+Each call has a connection of its own, and may show a certificate of its own. It must never take a connection that broke
+for one that was closed: Python would forgive a missing close_notify.
+"""
+
+import http.client
+import select
+import ssl
+import sys
+import time
+from pathlib import Path
+
+from lines import begin, say, serve, stamp, stamp_of
+
+PACE = 0.005
+
+address, folder = sys.argv[1], Path(sys.argv[2])
+
+
+class Connection(http.client.HTTPSConnection):
+    """http.client's, over TLS that tells an end without close_notify from a clean one."""
+
+    def __init__(self, certificate):
+        context = ssl.create_default_context(cafile=folder / "server_root.pem")
+        context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
+        super().__init__("localhost", int(address.rsplit(":", 1)[1]), context=context, timeout=30)
+        self._tls = context
+
+    def connect(self):
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname="localhost", suppress_ragged_eofs=False)
+
+
+def end_of(sock):
+    """Reads to the end of the connection, and tells how it came."""
+    try:
+        while sock.recv(65536):
+            pass
+        return "closed"
+    except ssl.SSLEOFError:
+        return "broken off"
+    except ConnectionResetError:
+        return "reset"
+    except (ssl.SSLError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def answer_of(connection, sock):
+    response = connection.getresponse()
+    body = response.read().decode()
+    return {"status": response.status, "body": body, "closes": response.getheader("connection"), "end": end_of(sock)}
+
+
+def idle(name, certificate):
+    connection = Connection(certificate)
+    connection.request("GET", "/hello")
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"hello")
+    say("flows", call=name)
+    say("ended", call=name, end=end_of(connection.sock))
+
+
+def waiting(name, certificate):
+    connection = Connection(certificate)
+    connection.request("GET", "/slow/60000")
+    sock = connection.sock
+    say("flows", call=name)
+    say("ended", call=name, **answer_of(connection, sock))
+
+
+def download(name, certificate, path="/stream"):
+    connection = Connection(certificate)
+    connection.request("GET", path)
+    sock, response = connection.sock, connection.getresponse()
+    received = 0
+    try:
+        while piece := response.read1(65536):
+            received += len(piece)
+            if received == len(piece):
+                say("flows", call=name)
+        end = "whole"
+    except ssl.SSLEOFError:
+        end = "broken off"
+    except ConnectionResetError:
+        end = "reset"
+    except http.client.HTTPException as error:
+        end = type(error).__name__
+    say("ended", call=name, status=response.status, end=end)
+    sock.close()
+
+
+def upload(name, certificate, path="/upload"):
+    """Sends stamped pieces until an answer comes, which a client has to look for while it sends (RFC 9112 §9.5)."""
+    connection = Connection(certificate)
+    connection.putrequest("POST", path)
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    sock = connection.sock
+    say("flows", call=name)
+    try:
+        while not select.select([sock], [], [], PACE)[0]:
+            connection.send(b"8\r\n" + stamp() + b"\r\n")
+    except OSError:
+        pass
+    say("ended", call=name, **answer_of(connection, sock))
+
+
+kinds = {"idle": idle, "waiting": waiting, "download": download, "upload": upload}
+
+
+def open(kind, name, certificate, **more):
+    begin(lambda: kinds[kind](name, certificate, **more))
+
+
+serve({"open": open})
