@@ -37,7 +37,7 @@ async fn sigterm_lets_an_open_request_finish_and_ends_with_0() {
             program.terminate().await;
             program.log.wait_for("it is stopping", |line| line["event"] == "stopping").await;
             // Nobody new comes in, while the open request still waits.
-            eventually("it listens no longer", async || TcpStream::connect(program.address).await.is_err()).await;
+            eventually("it listens no longer", async || TcpStream::connect(program.addresses[0]).await.is_err()).await;
             let_go.add_permits(1);
         };
         let (told, ()) = tokio::join!(run(&mut command), stop);

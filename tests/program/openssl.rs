@@ -10,7 +10,7 @@ use crate::tools::{Told, command, run_with};
 
 /// The client's end; what it sends is `input`, and it reads until the program closes.
 async fn s_client(stage: &Stage, program: &Program, arguments: &[&str], input: &str) -> Told {
-    s_client_to(stage, &program.address.to_string(), arguments, input).await
+    s_client_to(stage, &program.addresses[0].to_string(), arguments, input).await
 }
 
 async fn s_client_to(stage: &Stage, address: &str, arguments: &[&str], input: &str) -> Told {

@@ -52,9 +52,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 /// The running program.
 pub(crate) struct Program {
     child: Child,
-    /// Where clients come in.
-    pub(crate) address: SocketAddr,
-    /// The same for every inbound, in the order of their flags.
+    /// Where clients come in, in the order of the inbounds' flags.
     pub(crate) addresses: Vec<SocketAddr>,
     /// Where operators look.
     pub(crate) observe: SocketAddr,
@@ -104,12 +102,12 @@ impl Program {
         };
         let parse = |field: &str| start[field].as_str().unwrap().split(' ').map(|one| one.parse().unwrap()).collect();
         let (addresses, observe): (Vec<SocketAddr>, Vec<SocketAddr>) = (parse("listening"), parse("observe"));
-        Program { child, address: addresses[0], addresses, observe: observe[0], log, unread: Some(lines) }
+        Program { child, addresses, observe: observe[0], log, unread: Some(lines) }
     }
 
     /// A URL of the app, by way of the program.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("https://localhost:{}{path}", self.address.port())
+        format!("https://localhost:{}{path}", self.addresses[0].port())
     }
 
     /// A `GET` of the operator's endpoint.

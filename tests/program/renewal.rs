@@ -14,7 +14,7 @@ use crate::volume::Volume;
 
 /// Requests without a pause until it is over, on one connection or on a new one each; returns how many.
 fn load(client: TlsClient, program: &Program, (kept, over): (bool, watch::Receiver<bool>)) -> JoinHandle<u64> {
-    let address = program.address;
+    let address = program.addresses[0];
     tokio::spawn(async move {
         let mut connection = client.http1(address).await.unwrap();
         let mut count = 0;
@@ -34,7 +34,7 @@ fn load(client: TlsClient, program: &Program, (kept, over): (bool, watch::Receiv
 async fn shown(stage: &Stage, program: &Program) -> String {
     let script = "openssl s_client -connect \"$0\" -servername localhost -cert \"$1\" -key \"$2\" -CAfile \"$3\" \
                   -verify_return_error </dev/null 2>/dev/null | openssl x509 -noout -serial";
-    let (address, root) = (program.address.to_string(), stage.text("server_root.pem"));
+    let (address, root) = (program.addresses[0].to_string(), stage.text("server_root.pem"));
     let (certificate, key) = (stage.text("alice.pem"), stage.text("alice.key"));
     let told = run(command("sh").args(["-c", script, &address, &certificate, &key, &root])).await;
     told.out.trim().trim_start_matches("serial=").to_ascii_lowercase()

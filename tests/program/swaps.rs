@@ -18,7 +18,7 @@ fn load(
     (leaf, http2): (&Leaf, bool),
     over: watch::Receiver<bool>,
 ) -> JoinHandle<u64> {
-    let (client, address) = (TlsClient::new(stage.server_root.der(), Some(leaf)), program.address);
+    let (client, address) = (TlsClient::new(stage.server_root.der(), Some(leaf)), program.addresses[0]);
     tokio::spawn(async move {
         let mut count = 0;
         if http2 {

@@ -22,7 +22,7 @@ impl Scene {
         let target = format!("127.0.0.1:{}", app.said("ready")[0]["port"]);
         let program = Program::start(&stage.flags_before(&target)).await;
         let folder = stage.folder().to_str().unwrap();
-        let client = Script::start("grpc_client", &[&program.address.to_string(), folder]).await;
+        let client = Script::start("grpc_client", &[&program.addresses[0].to_string(), folder]).await;
         let mut scene = Scene { stage, app, program, client };
         scene.client.ask(json!({"do": "channel", "name": "main", "certificate": "alice"})).await;
         scene
