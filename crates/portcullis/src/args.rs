@@ -81,8 +81,10 @@ pub(crate) enum Command {
 #[command(next_line_help = true)]
 pub(crate) struct Flags {
     /// Where clients come in and which app they reach (repeatable); APP is host:port or unix:/path. With auto, gRPC
-    /// goes out as h2c and the rest as HTTP/1.1 [default protocol: auto]
-    #[arg(long, env = "PORTCULLIS_INBOUND", value_name = "LISTEN=APP[,protocol=auto|http1|h2c]")]
+    /// goes out as h2c and the rest as HTTP/1.1; with tcp, bytes go out as they come, after a PROXY protocol header if
+    /// asked for, and the proxy chooses by ALPN the protocol named or none [default protocol: auto]
+    #[arg(long, env = "PORTCULLIS_INBOUND")]
+    #[arg(value_name = "LISTEN=APP[,protocol=auto|http1|h2c|tcp[,proxy-protocol=v2][,alpn=NAME]]")]
     #[arg(value_delimiter = '\n', hide_env_values = true)]
     pub(crate) inbound: Vec<String>,
     /// The proxy's own certificate chain, PEM, leaf first; with --key

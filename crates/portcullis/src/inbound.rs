@@ -1,11 +1,11 @@
-//! `--inbound LISTEN=APP[,protocol=…]`: where clients come in and which app they reach.
+//! `--inbound LISTEN=APP[,protocol=…][,…]`: where clients come in and which app they reach.
 //!
 //! Called by `resolve.rs` for each value. It must never look a name up: the app's host is looked up at each connect.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use proxy::{AppAddress, Inbound, Protocol};
+use proxy::{AppAddress, Inbound, Protocol, Tcp};
 
 /// sun_path of unix(7) has 108 bytes, the last of them zero.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -17,19 +17,11 @@ pub(crate) fn parse(text: &str) -> Result<Inbound, String> {
     let listen = listen_address(listen)?;
     let mut parts = rest.split(',');
     let app = app_address(parts.next().unwrap_or(""))?;
-    let mut protocol = None;
-    for option in parts {
-        let value = option
-            .strip_prefix("protocol=")
-            .ok_or_else(|| format!("the option {option:?} is not known; there is protocol=auto|http1|h2c"))?;
-        if protocol.replace(protocol_of(value)?).is_some() {
-            return Err("the option protocol stands twice; write it once".to_owned());
-        }
-    }
+    let protocol = protocol_of(&Options::parse(parts)?)?;
     if comes_back(listen, &app) {
         return Err("LISTEN and APP are the same address; the app needs one of its own".to_owned());
     }
-    Ok(Inbound { listen, app, protocol: protocol.unwrap_or(Protocol::Auto) })
+    Ok(Inbound { listen, app, protocol })
 }
 
 /// Whether what is sent to the app would arrive at `listen`.
@@ -84,12 +76,64 @@ fn is_host_name(host: &str) -> bool {
     host.len() <= 253 && labels.clone().all(whole) && !labels.next_back().is_some_and(numeric)
 }
 
-fn protocol_of(text: &str) -> Result<Protocol, String> {
-    match text {
-        "auto" => Ok(Protocol::Auto),
-        "http1" => Ok(Protocol::Http1),
-        "h2c" => Ok(Protocol::H2c),
-        _ => Err(format!("protocol={text} is not known; choose auto, http1 or h2c")),
+/// What follows the app, as text.
+#[derive(Default)]
+struct Options<'a> {
+    protocol: Option<&'a str>,
+    proxy_protocol: Option<&'a str>,
+    alpn: Option<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(texts: impl Iterator<Item = &'a str>) -> Result<Options<'a>, String> {
+        let mut options = Options::default();
+        for text in texts {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            let place = match name {
+                "protocol" => &mut options.protocol,
+                "proxy-protocol" => &mut options.proxy_protocol,
+                "alpn" => &mut options.alpn,
+                _ => {
+                    return Err(format!(
+                        "the option {text:?} is not known; there is protocol=auto|http1|h2c|tcp, and with tcp \
+                         proxy-protocol=v2 and alpn=NAME"
+                    ));
+                }
+            };
+            if place.replace(value).is_some() {
+                return Err(format!("the option {name} stands twice; write it once"));
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn protocol_of(options: &Options<'_>) -> Result<Protocol, String> {
+    let http = match options.protocol {
+        None | Some("auto") => Protocol::Auto,
+        Some("http1") => Protocol::Http1,
+        Some("h2c") => Protocol::H2c,
+        Some("tcp") => return tcp(options).map(Protocol::Tcp),
+        Some(other) => return Err(format!("protocol={other} is not known; choose auto, http1, h2c or tcp")),
+    };
+    let alien = options.proxy_protocol.map(|_| "proxy-protocol").or(options.alpn.map(|_| "alpn"));
+    alien
+        .map_or(Ok(http), |name| Err(format!("the option {name} goes with protocol=tcp; add that or leave {name} out")))
+}
+
+fn tcp(options: &Options<'_>) -> Result<Tcp, String> {
+    let proxy_protocol = match options.proxy_protocol {
+        None => false,
+        Some("v2") => true,
+        Some(other) => return Err(format!("proxy-protocol={other} is not known; write proxy-protocol=v2")),
+    };
+    // RFC 7301 §3.1: 1 to 255 bytes; a name that people can write has no blanks.
+    let is_name = |name: &str| (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+    match options.alpn {
+        Some(name) if !is_name(name) => {
+            Err(format!("alpn={name} names no protocol; write what clients offer, like alpn=postgresql"))
+        }
+        alpn => Ok(Tcp { proxy_protocol, alpn: alpn.map(str::to_owned) }),
     }
 }
 
@@ -100,10 +144,15 @@ pub(crate) fn written(inbound: &Inbound) -> String {
         AppAddress::Name(host, port) => format!("{host}:{port}"),
         AppAddress::Unix(path) => format!("unix:{}", path.display()),
     };
-    let protocol = match inbound.protocol {
-        Protocol::Auto => "auto",
-        Protocol::Http1 => "http1",
-        Protocol::H2c => "h2c",
+    let protocol = match &inbound.protocol {
+        Protocol::Auto => "auto".to_owned(),
+        Protocol::Http1 => "http1".to_owned(),
+        Protocol::H2c => "h2c".to_owned(),
+        Protocol::Tcp(tcp) => {
+            let header = if tcp.proxy_protocol { ",proxy-protocol=v2" } else { "" };
+            let alpn = tcp.alpn.as_ref().map(|name| format!(",alpn={name}")).unwrap_or_default();
+            format!("tcp{header}{alpn}")
+        }
     };
     format!("{}={app},protocol={protocol}", inbound.listen)
 }
@@ -121,6 +170,10 @@ mod tests {
             "127.0.0.1:0=localhost:80,protocol=h2c",
             "127.0.0.1:1=app-1.my_ns.svc.cluster.local:65535,protocol=auto",
             "127.0.0.1:1=unix:/run/app=1.sock,protocol=auto",
+            "0.0.0.0:6380=127.0.0.1:6379,protocol=tcp",
+            "0.0.0.0:6380=127.0.0.1:6379,protocol=tcp,proxy-protocol=v2",
+            "0.0.0.0:5433=unix:/run/postgresql/.s.PGSQL.5432,protocol=tcp,alpn=postgresql",
+            "0.0.0.0:5433=db:5432,protocol=tcp,proxy-protocol=v2,alpn=postgresql",
         ] {
             assert_eq!(written(&parse(text).unwrap()), text);
         }
@@ -153,9 +206,18 @@ mod tests {
             ("0.0.0.0:8443=a b:80", "host:port"),
             ("0.0.0.0:8443=unix:", "absolute path"),
             ("0.0.0.0:8443=unix:run/app", "absolute path"),
-            ("0.0.0.0:8443=app:80,", "protocol=auto|http1|h2c"),
-            ("0.0.0.0:8443=app:80,proto=h2c", "protocol=auto|http1|h2c"),
-            ("0.0.0.0:8443=app:80,protocol=h3", "auto, http1 or h2c"),
+            ("0.0.0.0:8443=app:80,", "protocol=auto|http1|h2c|tcp"),
+            ("0.0.0.0:8443=app:80,proto=h2c", "protocol=auto|http1|h2c|tcp"),
+            ("0.0.0.0:8443=app:80,protocol=h3", "auto, http1, h2c or tcp"),
+            ("0.0.0.0:8443=app:80,protocol=tcp,proxy-protocol=v1", "proxy-protocol=v2"),
+            ("0.0.0.0:8443=app:80,protocol=tcp,proxy-protocol", "proxy-protocol=v2"),
+            ("0.0.0.0:8443=app:80,protocol=tcp,proxy-protocol=v2,proxy-protocol=v2", "once"),
+            ("0.0.0.0:8443=app:80,proxy-protocol=v2", "protocol=tcp"),
+            ("0.0.0.0:8443=app:80,proxy-protocol=v2,protocol=h2c", "protocol=tcp"),
+            ("0.0.0.0:8443=app:80,protocol=auto,alpn=redis", "protocol=tcp"),
+            ("0.0.0.0:8443=app:80,protocol=tcp,alpn=", "alpn=postgresql"),
+            ("0.0.0.0:8443=app:80,protocol=tcp,alpn=a b", "alpn=postgresql"),
+            ("0.0.0.0:8443=app:80,protocol=tcp,alpn=a,alpn=b", "once"),
             ("0.0.0.0:8443=app:80,protocol=h2c,protocol=h2c", "once"),
             ("127.0.0.1:80=127.0.0.1:80", "one of its own"),
             ("0.0.0.0:80=127.0.0.1:80", "one of its own"),

@@ -99,7 +99,7 @@ impl App {
     pub(crate) fn new(inbound: &Inbound, limits: &Limits) -> Rc<App> {
         Rc::new(App {
             address: inbound.app.clone(),
-            protocol: inbound.protocol,
+            protocol: inbound.protocol.clone(),
             limits: limits.clone(),
             idle: RefCell::default(),
             lines: RefCell::default(),
@@ -170,7 +170,8 @@ impl App {
         Some(Seat { sender: free.sender.clone(), _stream: free.streams.clone(), upload: None })
     }
 
-    async fn connect(&self) -> Result<Wire, Fault> {
+    /// A socket to the app, for nobody yet.
+    pub(crate) async fn connect(&self) -> Result<Wire, Fault> {
         let connecting = async {
             match &self.address {
                 AppAddress::Socket(address) => TcpStream::connect(address).await.map(Wire::Tcp),

@@ -40,7 +40,7 @@ pub enum AppAddress {
 }
 
 /// How the app is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC over HTTP/2 as h2c, the rest as HTTP/1.1.
     Auto,
@@ -48,6 +48,27 @@ pub enum Protocol {
     Http1,
     /// Everything as HTTP/2 with prior knowledge.
     H2c,
+    /// Bytes, in both directions; what they mean is none of our business.
+    Tcp(Tcp),
+}
+
+/// What a TCP inbound does besides carrying bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// The app is told first who its client is, by a PROXY protocol header of version 2.
+    pub proxy_protocol: bool,
+    /// The one protocol that clients may choose by ALPN; without it none is chosen, whatever they offer.
+    pub alpn: Option<String>,
+}
+
+impl Protocol {
+    /// What clients may choose from by ALPN.
+    pub(crate) fn offers(&self) -> Vec<&str> {
+        match self {
+            Protocol::Auto | Protocol::Http1 | Protocol::H2c => vec!["h2", "http/1.1"],
+            Protocol::Tcp(tcp) => tcp.alpn.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// Bounds, each with where its number comes from.

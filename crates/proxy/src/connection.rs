@@ -204,6 +204,11 @@ impl Connection {
         }
     }
 
+    /// Bytes of a tunnel passed: its session's idle time begins anew, though its one request stays open.
+    pub(crate) fn carried(&self, now: Time) {
+        self.session.borrow().idle(now);
+    }
+
     pub(crate) fn open_requests(&self) -> u32 {
         self.open_requests.get()
     }

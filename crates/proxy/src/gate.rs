@@ -146,6 +146,16 @@ impl GatedStream {
         self.stream.get_mut().0
     }
 
+    /// Not one more byte, and an abortive close.
+    pub(crate) fn shut(&self) {
+        self.gate.shut();
+    }
+
+    /// What the handshake chose.
+    pub(crate) fn tls(&self) -> &rustls::ServerConnection {
+        self.stream.get_ref().1
+    }
+
     fn note_written(&mut self, pending: bool) {
         let blocked = pending || self.stream.get_ref().1.wants_write();
         self.gate.blocked.store(blocked, Relaxed);

@@ -134,9 +134,13 @@ impl Porter {
     }
 
     /// Shakes hands. The deadline is the caller's.
-    pub(crate) async fn shake_hands(&self, socket: ClientSocket) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
+    pub(crate) async fn shake_hands(
+        &self,
+        protocols: &[&str],
+        socket: ClientSocket,
+    ) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
         let verifier = Verifier::new(&self.live, &self.provider, self.current_hints(), None);
-        match shake_hands(Arc::new(verifier), &["h2", "http/1.1"], socket).await {
+        match shake_hands(Arc::new(verifier), protocols, socket).await {
             Ok((stream, facts)) => {
                 self.introduce(&facts);
                 Ok((stream, facts))

@@ -46,9 +46,11 @@ pub(crate) enum RequestProtocol {
     Http2,
     /// gRPC over HTTP/2.
     Grpc,
+    /// A whole session of bytes.
+    Tcp,
 }
 
-const PROTOCOLS: [&str; 3] = ["http1", "http2", "grpc"];
+const PROTOCOLS: [&str; 4] = ["http1", "http2", "grpc", "tcp"];
 /// Requests that were refused for their own shape, not for their session's trust.
 pub(crate) const REFUSALS: [&str; 3] = ["bad_request", "connect", "upgrade"];
 /// Ends of a session that are no denial.
@@ -79,9 +81,9 @@ pub struct Metrics {
     sessions_closed: Labelled,
     handshakes: Labelled,
     handshake_seconds: Histogram,
-    permitted: [IntCounter; 3],
-    denied: Vec<[IntCounter; 3]>,
-    refused: HashMap<&'static str, [IntCounter; 3]>,
+    permitted: [IntCounter; PROTOCOLS.len()],
+    denied: Vec<[IntCounter; PROTOCOLS.len()]>,
+    refused: HashMap<&'static str, [IntCounter; PROTOCOLS.len()]>,
     request_seconds: Histogram,
     app_faults: Labelled,
     cuts: Labelled,
@@ -128,10 +130,14 @@ impl Shelf {
     }
 }
 
-fn by_protocol(family: &IntCounterVec, verdict: &str, reason: &str) -> prometheus::Result<[IntCounter; 3]> {
-    let [http1, http2, grpc] = PROTOCOLS;
+fn by_protocol(
+    family: &IntCounterVec,
+    verdict: &str,
+    reason: &str,
+) -> prometheus::Result<[IntCounter; PROTOCOLS.len()]> {
+    let [http1, http2, grpc, tcp] = PROTOCOLS;
     let one = |protocol: &str| family.get_metric_with_label_values(&[verdict, reason, protocol]);
-    Ok([one(http1)?, one(http2)?, one(grpc)?])
+    Ok([one(http1)?, one(http2)?, one(grpc)?, one(tcp)?])
 }
 
 fn reloads(shelf: &Shelf) -> prometheus::Result<IntCounterVec> {
@@ -300,11 +306,12 @@ impl Metrics {
     }
 }
 
-fn pick(counters: &[IntCounter; 3], protocol: RequestProtocol) -> &IntCounter {
-    let [http1, http2, grpc] = counters;
+fn pick(counters: &[IntCounter; PROTOCOLS.len()], protocol: RequestProtocol) -> &IntCounter {
+    let [http1, http2, grpc, tcp] = counters;
     match protocol {
         RequestProtocol::Http1 => http1,
         RequestProtocol::Http2 => http2,
         RequestProtocol::Grpc => grpc,
+        RequestProtocol::Tcp => tcp,
     }
 }

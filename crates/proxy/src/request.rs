@@ -134,7 +134,7 @@ async fn pass(
     };
     let http2 = match app.protocol {
         Protocol::Auto => protocol == RequestProtocol::Grpc,
-        Protocol::Http1 => false,
+        Protocol::Http1 | Protocol::Tcp(_) => false,
         Protocol::H2c => true,
     };
     // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.

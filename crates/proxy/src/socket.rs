@@ -4,6 +4,7 @@
 //! bytes still on their way, so that the kernel drops what it holds instead of delivering it for minutes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +19,7 @@ use crate::gate::Gate;
 /// Bytes that the kernel may hold unsent for one client before it asks us to wait: what a cut cannot recall
 /// (Linux tcp(7), TCP_NOTSENT_LOWAT). 128 kB cost no throughput on loopback; the default is no limit but the
 /// send buffer's, 4 MB.
-const NOT_SENT: u32 = 128 * 1024;
+pub(crate) const NOT_SENT: u32 = 128 * 1024;
 
 /// A peer that vanished without a word, as a node that lost its power does, is found out by probes after two minutes
 /// of silence; without them its session would keep its slot until its certificate ends. Linux tcp(7) waits 2 hours.
@@ -42,6 +43,11 @@ impl ClientSocket {
         let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER);
         options.set_tcp_keepalive(&probes.with_interval(PROBE_INTERVAL).with_retries(PROBES))?;
         Ok(ClientSocket { stream, gate, _slot: slot })
+    }
+
+    /// Where the client reached us.
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
     }
 
     /// Waits until there is something to read, without reading it: the small wait of a parked session.

@@ -8,11 +8,13 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::gate::Guarded;
+use crate::socket::NOT_SENT;
 
 /// For whom a connection to the app carries bytes now.
 pub(crate) type Tenant = Rc<RefCell<Option<Guarded>>>;
@@ -71,6 +73,27 @@ impl AsyncWrite for AppSocket {
 pub(crate) enum Wire {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Wire {
+    /// Bounds what the kernel holds unsent for the app, as for clients: a cut cannot recall more than that, and what
+    /// the app's own receive buffer took.
+    pub(crate) fn hold_little(&self) -> io::Result<()> {
+        match self {
+            Wire::Tcp(stream) => socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT),
+            // Its send buffer is its peer's receive buffer: 208 kB unless net.core.wmem_default says otherwise.
+            Wire::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Makes its close a reset, so that the app takes what it has for broken off and not for whole. A Unix socket
+    /// knows no resets: its app reads an end like any other.
+    pub(crate) fn abandon(&self) {
+        if let Wire::Tcp(stream) = self {
+            // A failure leaves the ordinary close: nothing better can be done at the end.
+            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
 }
 
 impl AsyncRead for Wire {

@@ -22,7 +22,7 @@ use trust::{Session, Time};
 use crate::app::App;
 use crate::audit::{self, Ration};
 use crate::clock::monotonic;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Protocol};
 use crate::connection::Connection;
 use crate::gate::{Gate, GatedStream, Guarded};
 use crate::handshake::{Facts, Porter, Refusal};
@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::negotiated::Negotiated;
 use crate::observe::{Observations, observe};
 use crate::socket::ClientSocket;
-use crate::{http1, http2, preview, roll_call, roster};
+use crate::{http1, http2, preview, roll_call, roster, tcp};
 
 /// An accepted socket on its way to a worker.
 pub(crate) struct Arriving {
@@ -182,7 +182,8 @@ impl Worker {
     async fn welcome(self: Rc<Worker>, arriving: Arriving) {
         let Arriving { socket, peer, inbound, slot, handshake_slot } = arriving;
         let (started, gate) = (monotonic(), Arc::new(Gate::default()));
-        let shaken = tokio::time::timeout(self.limits.handshake, self.shake_hands((socket, slot), &gate)).await;
+        let shaken =
+            tokio::time::timeout(self.limits.handshake, self.shake_hands((socket, slot), inbound, &gate)).await;
         drop(handshake_slot);
         match shaken.unwrap_or(Err(Refusal::TimedOut)) {
             Ok((stream, facts)) => {
@@ -200,11 +201,14 @@ impl Worker {
     async fn shake_hands(
         &self,
         (socket, slot): (std::net::TcpStream, OwnedSemaphorePermit),
+        inbound: usize,
         gate: &Arc<Gate>,
     ) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
         let socket = TcpStream::from_std(socket).and_then(|socket| ClientSocket::new(socket, gate.clone(), slot));
         let socket = socket.map_err(|_| Refusal::ClientGone)?;
-        let (stream, facts) = self.porter.shake_hands(socket).await?;
+        let app = self.app(inbound);
+        let protocols = app.as_ref().map(|app| app.protocol.offers()).unwrap_or_default();
+        let (stream, facts) = self.porter.shake_hands(&protocols, socket).await?;
         if facts.introduces {
             // Half of the handshake's deadline, so that the client learns its status instead of a timeout.
             let _ = tokio::time::timeout(self.limits.handshake / 2, self.porter.until_indexed(&facts.chain)).await;
@@ -220,7 +224,13 @@ impl Worker {
         gate: Arc<Gate>,
     ) {
         let tls = stream.get_ref().1;
-        let http2 = tls.alpn_protocol() == Some(b"h2");
+        let tcp = self.app(from.1).is_some_and(|app| matches!(app.protocol, Protocol::Tcp(_)));
+        let http2 = !tcp && tls.alpn_protocol() == Some(b"h2");
+        let protocol = match (tcp, http2) {
+            (true, _) => "tcp",
+            (_, true) => "http2",
+            (..) => "http1",
+        };
         let version = match tls.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
             _ => "1.3",
@@ -235,8 +245,8 @@ impl Worker {
         self.metrics.session_opened();
         let registration =
             Registration { worker: self.clone(), connection: connection.clone(), key, cut_took: Cell::default() };
-        connection.negotiated.set(Negotiated::new(tls, if http2 { "http2" } else { "http1" }));
-        audit::opened(&connection, &self.live, version, if http2 { "http2" } else { "http1" });
+        connection.negotiated.set(Negotiated::new(tls, protocol));
+        audit::opened(&connection, &self.live, version, protocol);
         if let Err(denial) = connection.permit(&self.live, self.live.now()) {
             // Published between the handshake's verdict and this line.
             self.cut(&connection, denial);
@@ -249,7 +259,9 @@ impl Worker {
             connection.stop();
         }
         let stream = GatedStream::new(stream, Guarded { worker: self.clone(), connection });
-        if http2 {
+        if tcp {
+            spawn_local(tcp::serve(registration, stream));
+        } else if http2 {
             spawn_local(http2::serve(registration, stream));
         } else {
             spawn_local(http1::serve(registration, stream));

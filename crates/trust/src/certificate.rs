@@ -58,6 +58,8 @@ pub struct Certificate {
     pub dns_names: Vec<String>,
     /// The subject in the form of RFC 4514; empty if there is none.
     pub subject_text: String,
+    /// The subject's common name, if it has exactly one and it is plain text.
+    pub common_name: Option<String>,
     /// Digests of the URIs in its CRL distribution points.
     pub distribution_points: Box<[Sha256]>,
     /// Its issuer promises no revocation information (RFC 9608).
@@ -104,6 +106,7 @@ impl Certificate {
             uris,
             dns_names,
             subject_text: name::rfc4514(parsed.subject()).ok_or(Malformed("has an unreadable subject"))?,
+            common_name: name::common_name(parsed.subject()),
             distribution_points: distribution_points(&parsed),
             no_revocation_available: parsed.iter_extensions().any(|one| one.oid == oid!(2.5.29.56)),
         })

@@ -27,6 +27,15 @@ pub(crate) fn rfc4514(name: &X509Name<'_>) -> Option<String> {
     Some(text)
 }
 
+/// The one common name in it: of two, or of one with a NUL or a line's end in it, two readers could read two things.
+pub(crate) fn common_name(name: &X509Name<'_>) -> Option<String> {
+    let mut names = name.iter_common_name();
+    let (Some(only), None) = (names.next(), names.next()) else { return None };
+    let value = only.attr_value();
+    let text = text(value).filter(|text| !text.is_empty() && !text.chars().any(char::is_control))?;
+    Some(text.to_owned())
+}
+
 /// The text that [`rfc4514`] gives to the name which `text` means: for people, who write spaces around separators,
 /// types in any case, and letters beyond ASCII. `None` if it means no name that a certificate can have.
 pub(crate) fn canonical(text: &str) -> Option<String> {
@@ -147,14 +156,19 @@ fn write_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) -> 
 }
 
 fn write_value(text: &mut String, kind: &str, value: &Any<'_>) -> Option<()> {
-    // The library tells string types by the number of the tag alone; `[12]` of another class is no UTF8String.
-    let universal = value.header.class() == Class::Universal && value.header.is_primitive();
-    let is_text = matches!(value.tag(), Tag::NumericString | Tag::PrintableString | Tag::Utf8String | Tag::Ia5String);
-    match std::str::from_utf8(value.data) {
-        Ok(value) if is_short(kind) && universal && is_text => write_escaped(text, value),
+    match self::text(value) {
+        Some(value) if is_short(kind) => write_escaped(text, value),
         _ => write_encoding(text, value)?,
     }
     Some(())
+}
+
+/// The value of a known string type.
+fn text<'a>(value: &'a Any<'_>) -> Option<&'a str> {
+    // The library tells string types by the number of the tag alone; `[12]` of another class is no UTF8String.
+    let universal = value.header.class() == Class::Universal && value.header.is_primitive();
+    let is_text = matches!(value.tag(), Tag::NumericString | Tag::PrintableString | Tag::Utf8String | Tag::Ia5String);
+    if universal && is_text { std::str::from_utf8(value.data).ok() } else { None }
 }
 
 /// RFC 4514 §2.4: what is no known string is written as the hexadecimal of its encoding, tag and length included.

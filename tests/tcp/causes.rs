@@ -1,0 +1,116 @@
+//! Every cause that ends trust ends a tunnel: at once, in both directions, and for neither side by a clean end.
+
+use std::time::{Duration, Instant};
+
+use testkit::{Authority, LeafSpec};
+use trust::{Allow, Bundle, IdentityPattern, Speaks, Time};
+
+use crate::stage::{HandedOver, RESET, assert_cut, assert_left, connect};
+use crate::stamps::Side;
+use crate::support::{House, HouseSpec};
+
+/// A session of `a` and one of `b` with stamps on their way in both directions, when this ends the trust in `a`.
+async fn assert_ends(
+    reason: &str,
+    build: impl FnOnce(HouseSpec) -> HouseSpec,
+    end_trust: impl FnOnce(&House, &Authority),
+) {
+    let mut app = HandedOver::start().await;
+    let house = build(app.house()).start();
+    let other = Authority::root("bystanders' root");
+    let anchors =
+        vec![(house.pki.client_root.der().clone(), Speaks::ForAnybody), (other.der().clone(), Speaks::ForAnybody)];
+    house.publish_bundle(Bundle::new(anchors).unwrap());
+    house.pki.put("b", other.issue(LeafSpec::spiffe("spiffe://td/b")));
+    let beginning = Instant::now();
+    let mut sides = Vec::new();
+    for name in ["a", "b"] {
+        let client = connect(&house, name).await;
+        let (client, app) = (Side::start(client, beginning), Side::start(app.next().await, beginning));
+        client.flows().await;
+        app.flows().await;
+        sides.extend([client, app]);
+    }
+    let others = sides.split_off(2);
+    let since = Instant::now();
+    end_trust(&house, &other);
+    let published = beginning.elapsed();
+    assert_left(&house, 1.0, since).await;
+    for (side, who) in sides.into_iter().zip(["client", "app"]) {
+        let heard = side.heard().await;
+        assert!(heard.last <= published, "the {who} got a byte sent {:?} after the publish", heard.last - published);
+        assert_eq!(heard.ending, RESET, "the {who}'s connection is reset, and does not end");
+        assert!(heard.ended - since < Duration::from_millis(50), "the {who} learnt it after {:?}", heard.ended - since);
+    }
+    assert_cut(&house, reason, 1.0).await;
+    for side in others {
+        side.flows().await;
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_ends_a_tunnel() {
+    assert_ends("revoked", |spec| spec, |house, _| drop(house.revoke("a"))).await;
+}
+
+#[tokio::test]
+async fn a_not_after_ends_a_tunnel() {
+    let until = |house: &House| Time::from_seconds(house.leaf("a").not_after().unix_timestamp());
+    let build = |spec: HouseSpec| {
+        let pki = crate::support::Pki::new();
+        pki.put("a", pki.issuing.issue(LeafSpec::spiffe("spiffe://td/a").valid_for(testkit::Duration::minutes(5))));
+        spec.pki(pki).with_clock()
+    };
+    assert_ends("expired", build, |house, _| house.set_time(until(house).plus(Duration::from_millis(1)))).await;
+}
+
+#[tokio::test]
+async fn an_anchor_that_leaves_the_bundle_ends_a_tunnel() {
+    let without = |house: &House, other: &Authority| {
+        house.publish_bundle(Bundle::new(vec![(other.der().clone(), Speaks::ForAnybody)]).unwrap());
+    };
+    assert_ends("anchor_removed", |spec| spec, without).await;
+}
+
+#[tokio::test]
+async fn the_limit_of_a_sessions_age_ends_a_tunnel() {
+    let mut app = HandedOver::start().await;
+    let age = Duration::from_secs(60);
+    let house = app.house().policy(|policy| policy.max_session_age = Some(age)).with_clock().start();
+    let beginning = Instant::now();
+    let (client, app) = app.session(&house).await;
+    let sides = [Side::start(client, beginning), Side::start(app, beginning)];
+    house.advance(age - Duration::from_millis(1));
+    sides[0].flows().await;
+    sides[1].flows().await;
+    let since = Instant::now();
+    house.advance(Duration::from_millis(1));
+    let passed = beginning.elapsed();
+    assert_left(&house, 0.0, since).await;
+    for side in sides {
+        let heard = side.heard().await;
+        assert!(heard.last <= passed, "a byte came that was sent {:?} after its end", heard.last - passed);
+        assert_eq!(heard.ending, RESET);
+    }
+    assert_cut(&house, "session_too_old", 1.0).await;
+}
+
+#[tokio::test]
+async fn an_identity_that_is_no_longer_allowed_loses_its_tunnel() {
+    let only = || IdentityPattern::parse("uri:spiffe://td/b").unwrap();
+    let allow =
+        |house: &House, _: &Authority| drop(house.publish_policy(|policy| policy.allow = Allow::Only(vec![only()])));
+    assert_ends("identity_not_allowed", |spec| spec, allow).await;
+}
+
+#[tokio::test]
+async fn a_cut_session_comes_in_again_only_by_a_certificate_that_is_trusted() {
+    let mut app = HandedOver::start().await;
+    let house = app.house().start();
+    let _session = app.session(&house).await;
+    house.revoke("a");
+    house.wait_for_metric("portcullis_sessions_active", &[], 0.0).await;
+    house.pki.put("a", house.pki.issuing.issue(LeafSpec::spiffe("spiffe://td/a")));
+    let _session = app.session(&house).await;
+    assert_eq!(app.app.connections(), 2);
+}
