@@ -1,20 +1,13 @@
 //! HTTP/2 as nghttp2's own clients speak it: many streams on one connection, and many connections at once.
-//! nghttp shows a client certificate by itself; h2load gets one by `shim.c`. It must never preload the program.
+//! nghttp shows a client certificate by itself; h2load gets one by `load.rs`. It must never preload the program.
 
+use crate::load;
 use crate::program::Program;
 use crate::stage::Stage;
-use crate::tools::{Told, command, run, run_with};
+use crate::tools::{Told, command, run};
 
 async fn h2load(stage: &Stage, program: &Program, (requests, path): (u32, &str)) -> Told {
-    let shim = stage.text("shim.so");
-    let mut compiler = command("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-x", "c", "-", "-o", &shim, "-ldl"]);
-    let compiled = run_with(&mut compiler, include_bytes!("shim.c")).await;
-    assert_eq!(compiled.code, Some(0), "{compiled:?}");
-    let mut load = command("h2load");
-    load.env("LD_PRELOAD", &shim)
-        .env("CLIENT_CERT", stage.text("alice.pem"))
-        .env("CLIENT_KEY", stage.text("alice.key"));
+    let mut load = load::h2load(stage, "alice").await;
     let count = requests.to_string();
     run(load.args(["-n", &count, "-c", "4", "-m", "32", &program.url(path).replace("localhost", "127.0.0.1")])).await
 }

@@ -22,6 +22,7 @@ mod ending;
 mod files;
 mod http2;
 mod kept_alive;
+mod load;
 mod openssl;
 mod output;
 mod program;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::program::{Program, eventually, in_time};
@@ -38,8 +38,13 @@ impl Stream {
     /// Opens it and returns when it flows. `version` is curl's flag for it.
     pub(crate) async fn open(stage: &Stage, program: &Program, (name, version): (&str, &str)) -> Stream {
         let mut command = curl(stage, Some(name));
-        command.args([version, "--no-buffer", &program.url("/stream")]);
-        let mut child = command.spawn().unwrap();
+        command.args([version, &program.url("/stream")]);
+        Stream::by(command).await
+    }
+
+    /// The same of any other stream: a curl that lacks nothing.
+    pub(crate) async fn by(mut command: Command) -> Stream {
+        let mut child = command.arg("--no-buffer").spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let received = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&received);

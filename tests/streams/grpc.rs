@@ -22,10 +22,18 @@ impl Scene {
         let target = format!("127.0.0.1:{}", app.said("ready")[0]["port"]);
         let program = Program::start(&stage.flags_before(&target)).await;
         let folder = stage.folder().to_str().unwrap();
-        let client = Script::start("grpc_client", &[&program.addresses[0].to_string(), folder]).await;
+        let client = Script::start("grpc_client", &[folder]).await;
         let mut scene = Scene { stage, app, program, client };
-        scene.client.ask(json!({"do": "channel", "name": "main", "certificate": "alice"})).await;
+        scene.channel("main", false).await;
         scene
+    }
+
+    /// One more channel that shows the certificate of `alice`.
+    pub(crate) async fn channel(&mut self, name: &str, compressed: bool) {
+        let address = self.program.addresses[0].to_string();
+        let wish = json!({"do": "channel", "name": name, "address": address, "certificate": "alice",
+                          "compressed": compressed});
+        self.client.ask(wish).await;
     }
 
     /// A unary call on the main channel.
@@ -103,8 +111,7 @@ async fn compressed_messages_stay_compressed_and_large_ones_arrive() {
     let large = scene.unary("Echo", 20 << 20).await;
     assert_ok(&large);
     assert_eq!(large["length"], 20 << 20);
-    let compressed = json!({"do": "channel", "name": "small", "certificate": "alice", "compressed": true});
-    scene.client.ask(compressed).await;
+    scene.channel("small", true).await;
     let mut wish = json!({"do": "unary", "channel": "small", "method": "Echo", "length": 1 << 20});
     let answer = scene.client.ask(wish.take()).await;
     assert_ok(&answer);

@@ -83,7 +83,7 @@ async fn a_renewed_certificate_is_let_in_at_once_beside_the_revoked_one() {
     scene.stage.write("alice.key", renewed.key_pem());
     scene.stage.publish(&scene.stage.list(2).serial(&alice));
     scene.program.wait_for_sequence(2).await;
-    scene.client.ask(json!({"do": "channel", "name": "next", "certificate": "alice"})).await;
+    scene.channel("next", false).await;
     let answer = scene.next_call("next", false).await;
     assert_eq!(answer["code"], "OK", "{answer}");
 }

@@ -6,12 +6,17 @@
 #[path = "../support/numbers.rs"]
 #[allow(dead_code)]
 mod numbers;
+#[path = "../program/load.rs"]
+mod load;
 #[path = "../program/program.rs"]
 #[allow(dead_code)]
 mod program;
 #[path = "../program/stage.rs"]
 #[allow(dead_code)]
 mod stage;
+#[path = "../program/stream.rs"]
+#[allow(dead_code)]
+mod stream;
 #[path = "../program/tools.rs"]
 #[allow(dead_code)]
 mod tools;
@@ -19,4 +24,6 @@ mod tools;
 mod clock;
 mod grpc;
 mod grpc_cut;
+mod paths;
 mod script;
+mod table;

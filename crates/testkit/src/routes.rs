@@ -5,6 +5,7 @@
 //! reading the body · `/hints` 103 Early Hints first · `/trailers` ends with `x-checksum: 42` (hyper writes trailers
 //! only to requests with `te: trailers`) · `/close` announces its close · `/vanish` closes without announcing it ·
 //! `/upload` reads all and answers the number of bytes · `/chunks/N` N lines 2 ms apart, then a clean end ·
+//! `/events` server-sent events `data: N` every 2 ms without end · `/deaf` neither reads nor answers ·
 //! anything else reads all and answers `hello`.
 //!
 //! It must never read more of a body than its client has sent, nor collect one before it is recorded.
@@ -43,14 +44,17 @@ pub(crate) async fn answer(visit: Visit, request: Request<Incoming>) -> Result<R
     let mut body = RecordedBody::new(body, Arc::clone(&visit.journal), number);
     let path = head.uri.path().to_owned();
     let (route, argument) = split(&path);
-    if !matches!(route, "echo" | "stream" | "chunks" | "status" | "upload") {
+    if !matches!(route, "echo" | "stream" | "events" | "chunks" | "status" | "upload" | "deaf") {
         // The answer waits for the whole body, as most applications do.
         read_all(&mut body).await;
     }
     Ok(match route {
         "echo" => echo(&head, body),
-        "stream" => chunks(body, u64::MAX),
-        "chunks" => chunks(body, argument),
+        "stream" => lines(body, u64::MAX, |number| format!("chunk {number}\n")),
+        "chunks" => lines(body, argument, |number| format!("chunk {number}\n")),
+        "events" => events(body),
+        // The body is held, so that nobody reads it.
+        "deaf" => std::future::pending().await,
         "bytes" => Response::new(Pattern { left: argument }.boxed_unsync()),
         "status" => status(argument),
         "upload" => text(&read_all(&mut body).await.to_string()),
@@ -102,7 +106,13 @@ fn echo(head: &http::request::Parts, body: RecordedBody) -> Reply {
     reply
 }
 
-fn chunks(mut body: RecordedBody, count: u64) -> Reply {
+fn events(body: RecordedBody) -> Reply {
+    let mut reply = lines(body, u64::MAX, |number| format!("data: {number}\n\n"));
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    reply
+}
+
+fn lines(mut body: RecordedBody, count: u64, line: fn(u64) -> String) -> Reply {
     let (mut sender, receiver) = Channel::<Bytes, hyper::Error>::new(1);
     tokio::spawn(async move { read_all(&mut body).await });
     tokio::spawn(async move {
@@ -110,7 +120,7 @@ fn chunks(mut body: RecordedBody, count: u64) -> Reply {
         for number in 0..count {
             pace.tick().await;
             // Nobody reads any more: the connection is gone.
-            if sender.send_data(Bytes::from(format!("chunk {number}\n"))).await.is_err() {
+            if sender.send_data(Bytes::from(line(number))).await.is_err() {
                 return;
             }
         }

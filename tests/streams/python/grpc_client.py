@@ -1,4 +1,4 @@
-"""A gRPC client by grpcio, with a certificate. Started by `grpc*.rs` with the proxy's address and the stage's folder.
+"""A gRPC client by grpcio, with a certificate. Started by `grpc*.rs` with the stage's folder.
 
 Each command below is one thing that a user of grpcio does. It must never retry, nor say of a call what grpcio did not.
 """
@@ -19,13 +19,13 @@ PACE = 0.005
 # Nothing that compresses: a window has to fill.
 PIECE = os.urandom(64 * 1024)
 
-address, folder = sys.argv[1], Path(sys.argv[2])
+folder = Path(sys.argv[1])
 channels = {}
 calls = {}
 goes_on = {}
 
 
-def channel(name, certificate, compressed=False):
+def channel(name, address, certificate, compressed=False):
     """A channel that shows the certificate of this name."""
     credentials = grpc.ssl_channel_credentials(
         root_certificates=(folder / "server_root.pem").read_bytes(),

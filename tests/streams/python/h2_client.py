@@ -1,10 +1,10 @@
-"""HTTP/2 by the h2 library, with a certificate. Started by the tests of paths with the proxy's address and the stage's
-folder.
+"""HTTP/2 by the h2 library, with a certificate. Started by the tests of paths with the stage's folder.
 
 The library keeps the protocol; which windows open and what is sent is said here, so that a stream can be stalled. It must
 never take a connection that broke for one that was closed.
 """
 
+import select
 import socket
 import ssl
 import sys
@@ -22,7 +22,7 @@ from lines import begin, say, serve, stamp
 PACE = 0.005
 PIECE = bytes(8192)
 
-address, folder = sys.argv[1], Path(sys.argv[2])
+folder = Path(sys.argv[1])
 connections = {}
 
 
@@ -35,7 +35,7 @@ class Stream:
 
 
 class Connection:
-    def __init__(self, name, certificate):
+    def __init__(self, name, address, certificate):
         context = ssl.create_default_context(cafile=folder / "server_root.pem")
         context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
         context.set_alpn_protocols(["h2"])
@@ -44,7 +44,7 @@ class Connection:
             socket.create_connection((host, int(port)), timeout=30),
             server_hostname="localhost", suppress_ragged_eofs=False,
         )
-        self.sock.settimeout(None)
+        self.sock.setblocking(False)
         self.name, self.goaway, self.over = name, None, threading.Event()
         self.streams = {}
         self.lock = threading.Lock()
@@ -58,17 +58,31 @@ class Connection:
 
     def flush(self):
         data = self.h2.data_to_send()
-        if data:
-            self.sock.sendall(data)
+        while data:
+            try:
+                data = data[self.sock.send(data):]
+            except ssl.SSLWantWriteError:
+                select.select([], [self.sock], [])
+
+    def receive(self):
+        """What came; `None` if nothing is there yet. One thread at a time may use a TLS object."""
+        try:
+            data = self.sock.recv(65536)
+        except ssl.SSLWantReadError:
+            return None
+        for event in self.h2.receive_data(data):
+            self.take(event)
+        self.flush()
+        return data
 
     def read(self):
-        end = "closed"
+        end, data = "closed", None
         try:
-            while data := self.sock.recv(65536):
+            while data != b"":
+                if data is None:
+                    select.select([self.sock], [], [])
                 with self.lock:
-                    for event in self.h2.receive_data(data):
-                        self.take(event)
-                    self.flush()
+                    data = self.receive()
         except ssl.SSLEOFError:
             end = "broken off"
         except ConnectionResetError:
@@ -137,8 +151,8 @@ class Connection:
             time.sleep(0 if piece and not told else PACE)
 
 
-def connect(connection, certificate):
-    connections[connection] = Connection(connection, certificate)
+def connect(connection, address, certificate):
+    connections[connection] = Connection(connection, address, certificate)
 
 
 def open(connection, kind, name):

@@ -1,5 +1,4 @@
-"""HTTP/1.1 by Python's own http.client, with a certificate. Started by the tests of paths with the proxy's address and the
-stage's folder.
+"""HTTP/1.1 by Python's own http.client, with a certificate. Started by the tests of paths with the stage's folder.
 
 Each call has a connection of its own, and may show a certificate of its own. It must never take a connection that broke
 for one that was closed: Python would forgive a missing close_notify.
@@ -16,13 +15,13 @@ from lines import begin, say, serve, stamp, stamp_of
 
 PACE = 0.005
 
-address, folder = sys.argv[1], Path(sys.argv[2])
+folder = Path(sys.argv[1])
 
 
 class Connection(http.client.HTTPSConnection):
     """http.client's, over TLS that tells an end without close_notify from a clean one."""
 
-    def __init__(self, certificate):
+    def __init__(self, address, certificate):
         context = ssl.create_default_context(cafile=folder / "server_root.pem")
         context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
         super().__init__("localhost", int(address.rsplit(":", 1)[1]), context=context, timeout=30)
@@ -48,13 +47,17 @@ def end_of(sock):
 
 
 def answer_of(connection, sock):
+    # http.client closes a connection that the server will close; this keeps it open, so that the close can be seen.
+    kept = sock.makefile("rb")
     response = connection.getresponse()
     body = response.read().decode()
-    return {"status": response.status, "body": body, "closes": response.getheader("connection"), "end": end_of(sock)}
+    end = end_of(sock)
+    kept.close()
+    return {"status": response.status, "body": body, "closes": response.getheader("connection"), "end": end}
 
 
-def idle(name, certificate):
-    connection = Connection(certificate)
+def idle(name, address, certificate):
+    connection = Connection(address, certificate)
     connection.request("GET", "/hello")
     response = connection.getresponse()
     assert (response.status, response.read()) == (200, b"hello")
@@ -62,16 +65,16 @@ def idle(name, certificate):
     say("ended", call=name, end=end_of(connection.sock))
 
 
-def waiting(name, certificate):
-    connection = Connection(certificate)
+def waiting(name, address, certificate):
+    connection = Connection(address, certificate)
     connection.request("GET", "/slow/60000")
     sock = connection.sock
     say("flows", call=name)
     say("ended", call=name, **answer_of(connection, sock))
 
 
-def download(name, certificate, path="/stream"):
-    connection = Connection(certificate)
+def download(name, address, certificate, path="/stream"):
+    connection = Connection(address, certificate)
     connection.request("GET", path)
     sock, response = connection.sock, connection.getresponse()
     received = 0
@@ -91,9 +94,9 @@ def download(name, certificate, path="/stream"):
     sock.close()
 
 
-def upload(name, certificate, path="/upload"):
+def upload(name, address, certificate, path="/upload"):
     """Sends stamped pieces until an answer comes, which a client has to look for while it sends (RFC 9112 §9.5)."""
-    connection = Connection(certificate)
+    connection = Connection(address, certificate)
     connection.putrequest("POST", path)
     connection.putheader("Transfer-Encoding", "chunked")
     connection.endheaders()
@@ -110,8 +113,8 @@ def upload(name, certificate, path="/upload"):
 kinds = {"idle": idle, "waiting": waiting, "download": download, "upload": upload}
 
 
-def open(kind, name, certificate, **more):
-    begin(lambda: kinds[kind](name, certificate, **more))
+def open(kind, name, address, certificate):
+    begin(kinds[kind], name, address, certificate)
 
 
 serve({"open": open})
