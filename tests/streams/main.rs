@@ -3,11 +3,11 @@
 //! No module may read of a client more than its own user could know, or take a clean end for a cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../program/load.rs"]
+mod load;
 #[path = "../support/numbers.rs"]
 #[allow(dead_code)]
 mod numbers;
-#[path = "../program/load.rs"]
-mod load;
 #[path = "../program/program.rs"]
 #[allow(dead_code)]
 mod program;

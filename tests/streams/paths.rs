@@ -49,8 +49,17 @@ pub(crate) const PATHS: [(&str, &str, &str); 22] = [
 ];
 /// The sessions that one [`Clients::open`] begins: each name here has a certificate of its own.
 const SESSIONS: [&str; 11] = [
-    "http1-idle", "http1-waiting", "http1-pipelined", "http1-download", "http1-events", "http1-upload",
-    "http1-curl-upload", "http2-idle", "http2-connection", "http2-curl-download", "grpc",
+    "http1-idle",
+    "http1-waiting",
+    "http1-pipelined",
+    "http1-download",
+    "http1-events",
+    "http1-upload",
+    "http1-curl-upload",
+    "http2-idle",
+    "http2-connection",
+    "http2-curl-download",
+    "grpc",
 ];
 pub(crate) const SESSION_COUNT: f64 = SESSIONS.len() as f64;
 const GRPC: [&str; 7] = crate::grpc_cut::KINDS;

@@ -37,7 +37,8 @@ impl Script {
         // Nothing is left beside the scripts, and no variable of this user changes a client.
         command.args(["-B", "-s", "-E", &format!("{folder}/{name}.py")]).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}; run make test", python().display()));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{}: {error}; run make test", python().display()));
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let said = Said::default();
         let heard = said.clone();

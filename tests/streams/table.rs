@@ -86,7 +86,8 @@ impl Theatre {
     /// What the next connection with a certificate of this cause meets.
     async fn next(&self, reason: &str, program: &Program) -> String {
         let mut curl = curl(&self.stage, Some(&format!("{reason}-http1-idle")));
-        let told = run(curl.args(["--write-out", "%{http_code}", "--output", "/dev/null", &program.url("/hello")])).await;
+        let told =
+            run(curl.args(["--write-out", "%{http_code}", "--output", "/dev/null", &program.url("/hello")])).await;
         match told.err.split_once(" alert ") {
             Some((_, alert)) => format!("TLS alert `{}`", alert.split(',').next().unwrap().trim().replace(' ', "_")),
             None => format!("`{}`", told.out),

@@ -50,7 +50,14 @@ async fn assert_ends(
 
 #[tokio::test]
 async fn a_revocation_ends_a_tunnel() {
-    assert_ends("revoked", |spec| spec, |house, _| drop(house.revoke("a"))).await;
+    assert_ends(
+        "revoked",
+        |spec| spec,
+        |house, _| {
+            house.revoke("a");
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -98,8 +105,9 @@ async fn the_limit_of_a_sessions_age_ends_a_tunnel() {
 #[tokio::test]
 async fn an_identity_that_is_no_longer_allowed_loses_its_tunnel() {
     let only = || IdentityPattern::parse("uri:spiffe://td/b").unwrap();
-    let allow =
-        |house: &House, _: &Authority| drop(house.publish_policy(|policy| policy.allow = Allow::Only(vec![only()])));
+    let allow = |house: &House, _: &Authority| {
+        house.publish_policy(|policy| policy.allow = Allow::Only(vec![only()]));
+    };
     assert_ends("identity_not_allowed", |spec| spec, allow).await;
 }
 
