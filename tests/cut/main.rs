@@ -16,6 +16,7 @@ mod crowd;
 mod deadlines;
 mod deaf;
 mod doorman;
+mod drain;
 mod frames;
 mod http1;
 mod http2;

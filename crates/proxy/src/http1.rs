@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::body::{AppBody, ClientBody};
 use crate::connection::{Connection, End};
+use crate::drain::Leaving;
 use crate::gate::GatedStream;
 use crate::metrics::RequestProtocol;
 use crate::request::{Arrival, answer};
@@ -91,7 +92,7 @@ fn write_interims(connection: &Connection, interims: Vec<Response<()>>) {
 enum Pause {
     Done(hyper::Result<()>),
     Cut,
-    Stop,
+    Leave,
     Park,
     Timeout,
 }
@@ -108,10 +109,6 @@ pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
         match until_pause(&mut served, &registration, &progress).await {
             Pause::Done(result) => return finish(served, result, &registration, &progress).await,
             Pause::Cut => return cut(served, &registration, &progress).await,
-            Pause::Stop => {
-                connection.end(End::Stop);
-                return farewell(take(served), &registration, false).await;
-            }
             Pause::Timeout => {
                 connection.end(End::Timeout);
                 if connection.gate.is_blocked() {
@@ -121,15 +118,19 @@ pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
                 }
                 return farewell(take(served), &registration, false).await;
             }
-            Pause::Park => {
+            pause @ (Pause::Leave | Pause::Park) => {
                 let parts = served.into_parts();
                 stream = parts.io.into_inner();
-                if parts.read_buf.is_empty() {
+                if !parts.read_buf.is_empty() {
+                    progress.partial.set(true);
+                    stream.rewind(parts.read_buf);
+                } else if matches!(pause, Pause::Leave) {
+                    // A request may be on its way: a reset would hide the close from it.
+                    return farewell(stream, &registration, true).await;
+                } else {
                     tokio::task::spawn_local(park(registration, Box::new(stream)));
                     return;
                 }
-                progress.partial.set(true);
-                stream.rewind(parts.read_buf);
             }
         }
     }
@@ -152,8 +153,8 @@ async fn until_pause(served: &mut Served, registration: &Registration, progress:
         }
         if let Some(since) = connection.quiet_since() {
             let (limits, quiet) = (&registration.worker.limits, connection.gate.is_quiet());
-            if connection.is_stopping() && quiet {
-                return Pause::Stop;
+            if connection.leaving() == Leaving::Closing && quiet && !progress.partial.get() {
+                return Pause::Leave;
             }
             if since.elapsed() >= limits.request_head {
                 return Pause::Timeout;
@@ -254,13 +255,16 @@ async fn park(registration: Registration, mut stream: Box<GatedStream>) {
     registration.connection.parked(true);
     let awake = loop {
         let signal = registration.connection.signal.notified();
-        if registration.connection.cut_reason().is_some() || registration.connection.is_stopping() {
+        if registration.connection.cut_reason().is_some() {
             break false;
         }
+        let closing = registration.connection.leaving() == Leaving::Closing;
         tokio::select! {
             biased;
-            () = signal => {}
+            // A request that is here already is answered before the connection closes.
             _ = poll_fn(|context| stream.socket().poll_readable(context)) => break true,
+            () = std::future::ready(()), if closing => break false,
+            () = signal => {}
         }
     };
     registration.connection.parked(false);
@@ -269,9 +273,6 @@ async fn park(registration: Registration, mut stream: Box<GatedStream>) {
         tokio::task::spawn_local(serve(registration, *stream));
     } else {
         tokio::task::spawn_local(async move {
-            if registration.connection.is_stopping() {
-                registration.connection.end(End::Stop);
-            }
             farewell(*stream, &registration, true).await;
         });
     }

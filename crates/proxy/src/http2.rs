@@ -66,9 +66,9 @@ async fn run(mut http2: Http2, registration: &Registration) {
         if connection.cut_reason().is_some() {
             return cut(http2, registration).await;
         }
-        if connection.is_stopping() && !going {
+        if connection.is_leaving() && !going {
+            // GOAWAY twice (RFC 9113 §6.8): streams that the client opens before it reads the first are served.
             http2.graceful_shutdown();
-            connection.end(End::Stop);
             going = true;
         }
         let poll_accept = |context: &mut Context<'_>| match worker.is_trusted(connection) {

@@ -13,6 +13,8 @@ mod clock;
 mod config;
 mod connection;
 mod doorman;
+mod drain;
+mod ending_metrics;
 mod fault;
 mod forward;
 mod gate;
@@ -51,7 +53,7 @@ pub use preview::{Preview, PreviewedCut};
 pub use roster::{Ended, EndedSession, Order, Roster, Row, Wanted};
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,6 +74,7 @@ pub struct Running {
     vitals: Vec<Arc<Vitals>>,
     /// The beats counted last, and when they last changed.
     pulse: Mutex<Vec<(u64, Instant)>>,
+    ending: AtomicBool,
     stop: watch::Sender<bool>,
     gone: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
@@ -97,14 +100,22 @@ impl Running {
         Ok(())
     }
 
-    /// Whether [`Running::stop`] was called.
+    /// Whether the end was announced or [`Running::stop`] was called.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
+        self.ending.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting, lets open requests end within `Limits::stop`, then closes; returns when all is closed.
+    /// From now on `/readyz` says no, while new connections are served as before: whoever sends them learns late that
+    /// they are to go elsewhere.
+    pub fn announce_end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops accepting, asks clients to leave, each at its moment, lets open requests end within `Limits::stop`, then
+    /// closes; returns when all is closed.
     pub async fn stop(&self) {
+        self.announce_end();
         self.stop.send_replace(true);
         let mut gone = self.gone.lock().await;
         // Workers send nothing: the channel ends with the last of them.
@@ -135,5 +146,6 @@ pub fn start(config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Result<A
     let (stop, stopping) = watch::channel(false);
     listener::start_acceptor(listeners, desks, &config, stopping)?;
     let pulse = vitals.iter().map(|_| (0, clock::monotonic())).collect();
-    Ok(Arc::new(Running { addresses, vitals, pulse: Mutex::new(pulse), stop, gone: tokio::sync::Mutex::new(last) }))
+    let (pulse, gone) = (Mutex::new(pulse), tokio::sync::Mutex::new(last));
+    Ok(Arc::new(Running { addresses, vitals, pulse, ending: AtomicBool::new(false), stop, gone }))
 }

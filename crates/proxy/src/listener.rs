@@ -108,10 +108,12 @@ pub(crate) fn start_acceptor(
             let (slots, handshakes) = (slots.clone(), handshakes.clone());
             let (desks, mut stop) = (desks.clone(), stop.clone());
             tasks.spawn_local(async move {
+                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 tokio::select! {
                     _ = stop.wait_for(|stopping| *stopping) => {}
-                    () = accept_for_ever(listener, inbound, &desks, (slots, handshakes)) => {}
+                    () = accept_for_ever(&listener, inbound, &desks, (slots.clone(), handshakes.clone())) => {}
                 }
+                accept_rest(listener, inbound, &desks, (slots, handshakes));
             });
         }
         while tasks.join_next().await.is_some() {}
@@ -119,12 +121,11 @@ pub(crate) fn start_acceptor(
 }
 
 async fn accept_for_ever(
-    listener: TcpListener,
+    listener: &tokio::net::TcpListener,
     inbound: usize,
     desks: &[Desk],
     (slots, handshakes): (Arc<Semaphore>, Arc<Semaphore>),
 ) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         let (Ok(slot), Ok(handshake_slot)) =
             (slots.clone().acquire_owned().await, handshakes.clone().acquire_owned().await)
@@ -133,21 +134,42 @@ async fn accept_for_ever(
         };
         let accepted = listener.accept().await.and_then(|(socket, peer)| Ok((socket.into_std()?, peer)));
         match accepted {
-            Ok((socket, peer)) => {
-                let freest = desks.iter().min_by_key(|desk| desk.vitals.sessions.load(Ordering::Relaxed));
-                if let Some(desk) = freest {
-                    // Counted here, or a burst would all go to the one that had the fewest before it.
-                    desk.vitals.sessions.fetch_add(1, Ordering::Relaxed);
-                    let arriving = Arriving { socket, peer, inbound, slot, handshake_slot };
-                    // A worker that is gone drops the socket; `Running::alive` says so.
-                    let _ = desk.arrivals.send(arriving);
-                }
-            }
+            Ok((socket, peer)) => hand_over(Arriving { socket, peer, inbound, slot, handshake_slot }, desks),
             Err(error) => {
                 tracing::error!(target: "portcullis", event = "accept_failed", error = error.to_string());
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// The kernel shook hands with whoever waits in its queue, and would reset them all when the socket is closed: they
+/// are let in, and asked to leave by their first answer.
+fn accept_rest(
+    listener: tokio::net::TcpListener,
+    inbound: usize,
+    desks: &[Desk],
+    (slots, handshakes): (Arc<Semaphore>, Arc<Semaphore>),
+) {
+    let Ok(listener) = listener.into_std() else { return };
+    while let (Ok(slot), Ok(handshake_slot)) =
+        (slots.clone().try_acquire_owned(), handshakes.clone().try_acquire_owned())
+        && let Ok((socket, peer)) = listener.accept()
+    {
+        if socket.set_nonblocking(true).is_ok() {
+            hand_over(Arriving { socket, peer, inbound, slot, handshake_slot }, desks);
+        }
+    }
+}
+
+/// To the worker with the fewest.
+fn hand_over(arriving: Arriving, desks: &[Desk]) {
+    let freest = desks.iter().min_by_key(|desk| desk.vitals.sessions.load(Ordering::Relaxed));
+    if let Some(desk) = freest {
+        // Counted here, or a burst would all go to the one that had the fewest before it.
+        desk.vitals.sessions.fetch_add(1, Ordering::Relaxed);
+        // A worker that is gone drops the socket; `Running::alive` says so.
+        let _ = desk.arrivals.send(arriving);
     }
 }
 
@@ -158,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_is_shared_out_before_any_worker_had_its_turn() {
-        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = tokio::net::TcpListener::from_std(bind(([127, 0, 0, 1], 0).into()).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (first, mut one) = mpsc::unbounded_channel();
         let (second, mut two) = mpsc::unbounded_channel();
@@ -172,9 +194,23 @@ mod tests {
             }
         };
         tokio::select! {
-            () = accept_for_ever(listener, 0, &desks, (slots(), slots())) => {}
+            () = accept_for_ever(&listener, 0, &desks, (slots(), slots())) => {}
             shared = tokio::time::timeout(Duration::from_secs(20), shared_out) => shared.unwrap(),
         }
         assert_eq!(desks.map(|desk| desk.vitals.sessions.load(Ordering::Relaxed)), [5, 5]);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_in_the_kernels_queue_when_the_listening_ends_is_let_in() {
+        let listener = tokio::net::TcpListener::from_std(bind(([127, 0, 0, 1], 0).into()).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (arrivals, mut arrived) = mpsc::unbounded_channel();
+        let clients: Vec<_> = (0..10).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let desk = Desk { arrivals, vitals: Arc::default() };
+        accept_rest(listener, 0, &[desk], (Arc::new(Semaphore::new(100)), Arc::new(Semaphore::new(100))));
+        for _ in &clients {
+            arrived.recv().await.unwrap();
+        }
+        assert!(std::net::TcpStream::connect(address).is_err(), "the address is still listened on");
     }
 }

@@ -10,6 +10,7 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use trust::{DENIAL_LABELS, Denial, Flaw};
 
+use crate::ending_metrics::EndingMetrics;
 use crate::fault::Fault;
 use crate::live::Live;
 use crate::revocation_metrics::RevocationMetrics;
@@ -54,7 +55,7 @@ const PROTOCOLS: [&str; 4] = ["http1", "http2", "grpc", "tcp"];
 /// Requests that were refused for their own shape, not for their session's trust.
 pub(crate) const REFUSALS: [&str; 3] = ["bad_request", "connect", "upgrade"];
 /// Ends of a session that are no denial.
-const ENDS: [&str; 4] = ["client", "error", "timeout", "stop"];
+const ENDS: [&str; 5] = ["client", "error", "timeout", "stop", "drained"];
 /// Results of a handshake that are neither a flaw nor a denial.
 const HANDSHAKES: [&str; 6] = ["ok", "no_certificate", "tls_error", "timeout", "client_gone", "limit"];
 const LATENCIES: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -92,6 +93,7 @@ pub struct Metrics {
     certificate_remaining: Histogram,
     state: StateMetrics,
     pub(crate) revocations: RevocationMetrics,
+    pub(crate) endings: EndingMetrics,
     reloads: IntCounterVec,
     log_lines_dropped: IntCounter,
 }
@@ -220,6 +222,7 @@ impl Metrics {
             )?,
             state: StateMetrics::new(&shelf)?,
             revocations: RevocationMetrics::new(&shelf)?,
+            endings: EndingMetrics::new(&shelf)?,
             reloads: reloads(&shelf)?,
             registry: shelf.0,
         })
@@ -252,6 +255,11 @@ impl Metrics {
     /// The log's writer dropped `lines` so far.
     pub fn log_lines_dropped(&self, lines: u64) {
         self.log_lines_dropped.inc_by(lines.saturating_sub(self.log_lines_dropped.get()));
+    }
+
+    /// A task ended by a panic.
+    pub fn panicked(&self) {
+        self.endings.panicked();
     }
 
     pub(crate) fn handshake(&self, result: &str, took: Option<Duration>) {

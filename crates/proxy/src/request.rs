@@ -104,7 +104,7 @@ pub(crate) async fn answer(
         }
         response = pass(permit, &open, request, arrival) => response,
     };
-    if protocol == RequestProtocol::Http1 && connection.is_stopping() {
+    if protocol == RequestProtocol::Http1 && connection.is_leaving() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.body_mut().belongs_to(open);

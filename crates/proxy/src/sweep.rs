@@ -14,6 +14,7 @@ use trust::{Denial, Time};
 
 use crate::clock::monotonic;
 use crate::connection::Connection;
+use crate::drain::see_off;
 use crate::observe::observe_all;
 use crate::worker::Worker;
 
@@ -129,7 +130,8 @@ impl Worker {
             self.cut(connection, denial);
             return true;
         }
-        self.wake_at.set(self.wake_at.get().min(connection.judged().1));
+        let end = connection.judged().1.min(see_off(self, connection));
+        self.wake_at.set(self.wake_at.get().min(end));
         !holds
     }
 

@@ -24,6 +24,7 @@ use crate::audit::{self, Ration};
 use crate::clock::monotonic;
 use crate::config::{Config, Limits, Protocol};
 use crate::connection::Connection;
+use crate::drain::{see_all_off, see_off};
 use crate::gate::{Gate, GatedStream, Guarded};
 use crate::handshake::{Facts, Porter, Refusal};
 use crate::live::Live;
@@ -56,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) live: Arc<Live>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    /// How many there are.
+    pub(crate) workers: usize,
     pub(crate) observations: Observations,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) apps: Vec<Rc<App>>,
@@ -65,7 +68,6 @@ pub(crate) struct Worker {
     /// The sweep sleeps until then at the latest.
     pub(crate) wake_at: Cell<Time>,
     pub(crate) sooner: Notify,
-    empty: Notify,
     stopping: Cell<bool>,
 }
 
@@ -109,9 +111,6 @@ impl Drop for Registration {
         };
         worker.metrics.session_closed(reason);
         audit::closed(connection, (reason, self.cut_took.get()), &worker.live);
-        if worker.connections.borrow().is_empty() {
-            worker.empty.notify_waiters();
-        }
     }
 }
 
@@ -121,6 +120,7 @@ impl Worker {
             apps: config.inbounds.iter().map(|inbound| App::new(inbound, &config.limits)).collect(),
             porter: Porter::new(live.clone()),
             limits: config.limits.clone(),
+            workers: config.workers,
             live,
             metrics,
             observations: Observations::default(),
@@ -129,7 +129,6 @@ impl Worker {
             connections: RefCell::default(),
             wake_at: Cell::new(Time::NEVER),
             sooner: Notify::new(),
-            empty: Notify::new(),
             stopping: Cell::new(false),
         })
     }
@@ -150,32 +149,11 @@ impl Worker {
         while let Some(arriving) = arrivals.recv().await {
             spawn_local(self.clone().welcome(arriving));
         }
-        self.stop().await;
+        self.stopping.set(true);
+        see_all_off(&self).await;
         sweeping.abort();
         previewing.abort();
         telling.abort();
-    }
-
-    async fn stop(&self) {
-        self.stopping.set(true);
-        let all: Vec<_> = self.connections.borrow().iter().map(|(_, connection)| connection.clone()).collect();
-        for connection in &all {
-            connection.stop();
-        }
-        drop(all);
-        let gone = async {
-            loop {
-                let empty = self.empty.notified();
-                if self.connections.borrow().is_empty() {
-                    return;
-                }
-                empty.await;
-            }
-        };
-        if tokio::time::timeout(self.limits.stop, gone).await.is_err() {
-            // Whoever is left is closed by the end of the worker's runtime, and no answer may look whole by that.
-            self.connections.borrow().iter().for_each(|(_, connection)| connection.gate.shut());
-        }
     }
 
     /// From a socket to a session that is served.
@@ -251,7 +229,7 @@ impl Worker {
             // Published between the handshake's verdict and this line.
             self.cut(&connection, denial);
         } else {
-            self.wake_for(connection.judged().1);
+            self.wake_for(connection.judged().1.min(see_off(self, &connection)));
             observe(self, &connection);
         }
         if self.stopping.get() {
