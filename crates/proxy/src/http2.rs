@@ -7,6 +7,7 @@
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
@@ -18,6 +19,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
 use crate::body::{AppBody, ClientBody};
+use crate::clock::monotonic;
 use crate::connection::{Connection, Cut, End};
 use crate::forward::send_data;
 use crate::gate::GatedStream;
@@ -34,6 +36,8 @@ const STREAM_WINDOW: u32 = 65_535;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes that one stream may queue toward the client: one frame's worth beyond the one being written.
 const SEND_BUFFER: usize = 64 * 1024;
+/// Turns that a cut gives its streams, however late it is: one ends a stream, some more let it be woken.
+const TURNS: u32 = 16;
 
 /// Serves until the session ends.
 pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
@@ -99,26 +103,39 @@ async fn cut(mut http2: Http2, registration: &Registration) {
         return;
     }
     let limit = registration.worker.limits.notice / 2;
-    let told = timeout(limit, async {
-        while connection.open_requests() > 0 {
-            let closed = poll_fn(|context| Poll::Ready(http2.poll_closed(context).is_ready())).await;
-            if closed {
-                return;
-            }
-            yield_now().await;
-        }
-        // What the streams queued goes out before GOAWAY overtakes it.
-        for _ in 0..4 {
-            poll_fn(|context| Poll::Ready(http2.poll_closed(context).is_ready())).await;
-            yield_now().await;
-        }
+    if streams_ended(&mut http2, connection, limit).await {
         http2.abrupt_shutdown(Reason::NO_ERROR);
-        let _ = poll_fn(|context| http2.poll_closed(context)).await;
-    });
-    if told.await.is_err() {
+        let closed = poll_fn(|context| http2.poll_closed(context));
+        if timeout(limit, closed).await.is_err() {
+            connection.gate.shut();
+        }
+    } else {
         connection.gate.shut();
     }
     registration.sealed();
+}
+
+/// Lets every stream queue its ending, and the connection write it. A thread that the machine let wait has not used up
+/// the client's time: the limit counts only once every stream had its turns.
+async fn streams_ended(http2: &mut Http2, connection: &Connection, limit: Duration) -> bool {
+    let (began, mut turns) = (monotonic(), 0);
+    while connection.open_requests() > 0 {
+        let closed = poll_fn(|context| Poll::Ready(http2.poll_closed(context).is_ready())).await;
+        if closed {
+            return true;
+        }
+        turns += 1;
+        if turns > TURNS && began.elapsed() >= limit {
+            return false;
+        }
+        yield_now().await;
+    }
+    // What the streams queued goes out before GOAWAY overtakes it.
+    for _ in 0..4 {
+        poll_fn(|context| Poll::Ready(http2.poll_closed(context).is_ready())).await;
+        yield_now().await;
+    }
+    true
 }
 
 /// One request and its answer.
