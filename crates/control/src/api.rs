@@ -4,23 +4,25 @@
 //! then whether they have a role for it; only then is a body read. Changes are in `changes.rs`. It must never act for
 //! somebody whose trust has ended.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, IF_MATCH};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
+use proxy::Live;
 use serde::Serialize;
 use sources::Desk;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::body::AnswerBody;
 use crate::caller::Caller;
+use crate::control::Sidecar;
 use crate::problem::Problem;
 use crate::routes::{self, Operation, Route};
-use crate::{changes, ledger, upload};
+use crate::{changes, ledger, sessions, upload};
 
 /// The description of this API, as it lies in the repository.
 pub(crate) const DOCUMENT: &str = include_str!("../../../docs/openapi.yaml");
@@ -30,20 +32,23 @@ const UPLOADS: usize = 2;
 /// How long an upload waits for its turn.
 const TURN: Duration = Duration::from_secs(30);
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<AnswerBody>;
 
 /// What all requests share.
 pub(crate) struct Office {
     pub(crate) desk: Desk,
+    pub(crate) live: Arc<Live>,
+    pub(crate) listening: Arc<[SocketAddr]>,
     /// Two kinds, so that whoever may only look cannot keep a push waiting.
     pushes: Arc<Semaphore>,
     previews: Arc<Semaphore>,
 }
 
 impl Office {
-    pub(crate) fn new(desk: Desk) -> Office {
+    pub(crate) fn new(sidecar: Sidecar) -> Office {
         let room = || Arc::new(Semaphore::new(UPLOADS));
-        Office { desk, pushes: room(), previews: room() }
+        let Sidecar { desk, live, listening } = sidecar;
+        Office { desk, live, listening: listening.into(), pushes: room(), previews: room() }
     }
 
     /// The turn of one upload.
@@ -98,9 +103,9 @@ async fn perform(
     (office, caller): (&Arc<Office>, &Arc<Caller>),
 ) -> Result<Answer, Problem> {
     let (parts, body) = request.into_parts();
-    let confirm = confirm(operation, parts.uri.query())?;
+    let (headers, query, by) = (&parts.headers, parts.uri.query(), (office, caller));
+    let confirm = confirm(operation, query)?;
     let desk = &office.desk;
-    let (headers, by) = (&parts.headers, (office, caller));
     match operation {
         Operation::State => json(StatusCode::OK, &desk.state().await?),
         Operation::Revocations => json(StatusCode::OK, &Revocations::of(desk.state().await?)),
@@ -119,6 +124,10 @@ async fn perform(
         Operation::ResetFloor => changes::reset_floor(word, by).await,
         Operation::Deny => changes::deny(headers, body, by).await,
         Operation::Undeny => changes::undeny(word, by).await,
+        Operation::Sessions => sessions::list(query, office),
+        Operation::Session => sessions::show(word, office).await,
+        Operation::End => sessions::end(headers, body, by).await,
+        Operation::EndOne => sessions::end_one(word, query, by).await,
     }
 }
 
@@ -154,6 +163,8 @@ impl Revocations {
 /// `?confirm=true`, which only a push knows; anything else is a slip that shall not pass in silence.
 fn confirm(operation: Operation, query: Option<&str>) -> Result<bool, Problem> {
     match (operation, query.unwrap_or_default()) {
+        // Their own file reads it.
+        (Operation::Sessions | Operation::EndOne, _) => Ok(false),
         (_, "") | (Operation::PushRevocations, "confirm=false") => Ok(false),
         (Operation::PushRevocations, "confirm=true") => Ok(true),
         _ => {
@@ -186,7 +197,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Result<Answer,
 }
 
 fn typed(status: StatusCode, kind: &'static str, bytes: Vec<u8>) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+    let mut response = Response::new(AnswerBody::whole(bytes));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

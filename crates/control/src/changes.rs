@@ -1,6 +1,6 @@
 //! Requests that change something: pushed, confirmed, denied, taken back.
 //!
-//! Called by `api.rs`. Each runs in a task of its own, from the desk's question to the line in the audit: a caller who
+//! Called by `api.rs`; `sessions.rs` ends sessions by the same rule. Each runs in a task of its own, from the desk's question to the line in the audit: a caller who
 //! goes away meanwhile, or is cut by what it pushed, takes no line with it. It must never answer before that line.
 
 use std::fmt;
@@ -21,10 +21,10 @@ use crate::problem::Problem;
 use crate::routes::Operation;
 use crate::upload;
 
-type By<'a> = (&'a Arc<Office>, &'a Arc<Caller>);
+pub(crate) type By<'a> = (&'a Arc<Office>, &'a Arc<Caller>);
 
 /// What the audit says of something done.
-trait Told {
+pub(crate) trait Told {
     fn what(&self) -> String;
     fn result(&self) -> &str;
     fn detail(&self) -> String;
@@ -78,7 +78,7 @@ impl Told for Changed {
 }
 
 /// Does it, and writes its line. `what` names it if it is refused.
-async fn change<T: Told + Send + 'static>(
+pub(crate) async fn change<T: Told + Send + 'static>(
     caller: &Arc<Caller>,
     (action, what): (&'static str, String),
     work: impl Future<Output = Result<T, DeskError>> + Send + 'static,
@@ -99,7 +99,7 @@ async fn change<T: Told + Send + 'static>(
 }
 
 /// For the records of the desk: who, and by which certificate.
-fn signature(caller: &Caller) -> String {
+pub(crate) fn signature(caller: &Caller) -> String {
     match caller.serial() {
         Some(serial) => format!("{} (serial {serial})", caller.who()),
         None => caller.who(),

@@ -75,6 +75,16 @@ pub struct Door {
     pub anchors: ControlAnchors,
 }
 
+/// What operators look at and change.
+pub struct Sidecar {
+    /// What is known about revocations.
+    pub desk: Desk,
+    /// The sessions.
+    pub live: Arc<Live>,
+    /// Where clients come in, in the order of the configuration's inbounds.
+    pub listening: Vec<SocketAddr>,
+}
+
 /// The control listener, bound.
 #[derive(Debug)]
 pub struct Control {
@@ -116,8 +126,8 @@ impl Control {
 
     /// Answers until it is dropped, and removes its socket file then. The `door` is for mTLS; without one nobody
     /// comes in there.
-    pub async fn serve(self, desk: Desk, door: Option<Door>) -> Infallible {
-        let office = Arc::new(Office::new(desk));
+    pub async fn serve(self, sidecar: Sidecar, door: Option<Door>) -> Infallible {
+        let office = Arc::new(Office::new(sidecar));
         match (self.socket, door) {
             (Bound::Unix(_file, listener), _) => owners(&listener, office).await,
             (Bound::Tls(listener), Some(door)) => {

@@ -6,19 +6,23 @@
 
 mod answer;
 mod api;
+mod body;
 mod caller;
 mod changes;
 mod control;
 mod ledger;
+mod listing;
 mod problem;
 mod readiness;
 mod roles;
 mod routes;
+mod session_query;
+mod sessions;
 mod socket_file;
 mod upload;
 mod wire;
 
-pub use control::{Control, ControlAddress, Door};
+pub use control::{Control, ControlAddress, Door, Sidecar};
 pub use roles::{Grant, Role, Roles};
 pub use wire::{TokioTimer, Wire};
 

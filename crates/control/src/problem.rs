@@ -3,13 +3,13 @@
 //! Made by every file of the control API. The only file that turns a refusal of the desk into a status. It must never
 //! hold key material, nor a stranger's bytes unquoted.
 
-use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 use sources::DeskError;
 use trust::Denial;
+
+use crate::body::AnswerBody;
 
 /// A refusal on its way to the operator; one pointer, because every answer may be one.
 #[derive(Debug)]
@@ -93,9 +93,9 @@ impl Problem {
         StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    pub(crate) fn response(&self) -> Response<Full<Bytes>> {
+    pub(crate) fn response(&self) -> Response<AnswerBody> {
         let bytes = serde_json::to_vec(&self.0).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(bytes)));
+        let mut response = Response::new(AnswerBody::whole(bytes));
         let status = self.status();
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -19,6 +19,10 @@ pub(crate) enum Operation {
     Denials,
     Deny,
     Undeny,
+    Sessions,
+    Session,
+    End,
+    EndOne,
     Document,
 }
 
@@ -36,7 +40,7 @@ const fn route(method: Method, path: &'static str, operation: Operation, roles: 
 }
 
 /// All of them.
-pub(crate) static ROUTES: [Route; 10] = [
+pub(crate) static ROUTES: [Route; 14] = [
     route(Method::GET, "/v1/state", Operation::State, &[Read, Push]),
     route(Method::GET, "/v1/revocations", Operation::Revocations, &[Read, Push]),
     route(Method::PUT, "/v1/revocations", Operation::PushRevocations, &[Push]),
@@ -46,6 +50,10 @@ pub(crate) static ROUTES: [Route; 10] = [
     route(Method::GET, "/v1/denials", Operation::Denials, &[Read, Deny]),
     route(Method::POST, "/v1/denials", Operation::Deny, &[Deny]),
     route(Method::DELETE, "/v1/denials/{id}", Operation::Undeny, &[Deny]),
+    route(Method::GET, "/v1/sessions", Operation::Sessions, &[Read, End]),
+    route(Method::GET, "/v1/sessions/{id}", Operation::Session, &[Read, End]),
+    route(Method::POST, "/v1/sessions/end", Operation::End, &[End]),
+    route(Method::DELETE, "/v1/sessions/{id}", Operation::EndOne, &[End]),
     route(Method::GET, "/v1/openapi.yaml", Operation::Document, &[Read, Deny, Push, End]),
 ];
 
@@ -58,10 +66,13 @@ impl Operation {
             Operation::ResetFloor => Some("reset_floor"),
             Operation::Deny => Some("deny"),
             Operation::Undeny => Some("undeny"),
+            Operation::End | Operation::EndOne => Some("end"),
             Operation::State
             | Operation::Revocations
             | Operation::Preview
             | Operation::Denials
+            | Operation::Sessions
+            | Operation::Session
             | Operation::Document => None,
         }
     }
@@ -70,7 +81,9 @@ impl Operation {
 /// The route of a request, and the one word that its path carries, if any.
 pub(crate) fn find(method: &Method, path: &str) -> Result<(&'static Route, String), Problem> {
     let mut allowed = Vec::new();
-    for route in &ROUTES {
+    // A path that is known as it stands is no word in the place of another's.
+    let is_known = ROUTES.iter().any(|route| route.path == path);
+    for route in ROUTES.iter().filter(|route| !is_known || route.path == path) {
         let Some(word) = fits(route.path, path) else { continue };
         if route.method == *method {
             return Ok((route, word));
@@ -122,6 +135,9 @@ mod tests {
             assert_eq!(operation(Method::DELETE, path), None, "{path}");
         }
         assert_eq!(find(&Method::GET, "/v2").err().unwrap().status(), http::StatusCode::NOT_FOUND);
+        assert_eq!(operation(Method::GET, "/v1/sessions/7"), Some((Operation::Session, "7".to_owned())));
+        assert_eq!(operation(Method::POST, "/v1/sessions/end"), Some((Operation::End, String::new())));
+        assert_eq!(operation(Method::DELETE, "/v1/sessions/end"), None);
         let refused = find(&Method::PATCH, "/v1/denials").err().unwrap().response();
         assert_eq!(refused.headers().get("allow").unwrap(), "GET, POST");
     }

@@ -3,11 +3,9 @@
 //! Used by `run.rs`. It must never let anybody in before the traffic's knowledge is loaded.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use control::{Control, ControlAddress};
-use proxy::Live;
-use sources::{ControlAnchors, Desk};
+use control::{Control, ControlAddress, Sidecar};
+use sources::ControlAnchors;
 use trust::Time;
 
 use crate::Failure;
@@ -42,8 +40,8 @@ impl Operators {
     }
 
     /// Answers until it is dropped.
-    pub(crate) async fn serve(self, desk: Desk, live: Arc<Live>) -> Infallible {
-        let door = self.settings.door(self.anchors, &live);
-        self.control.serve(desk, door).await
+    pub(crate) async fn serve(self, sidecar: Sidecar) -> Infallible {
+        let door = self.settings.door(self.anchors, &sidecar.live);
+        self.control.serve(sidecar, door).await
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{ControlAddress, Endpoint, Watched};
+use control::{ControlAddress, Endpoint, Sidecar, Watched};
 use proxy::{Clock, Live, Metrics, Running};
 use sources::Watching;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -69,7 +69,9 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     for warning in loaded.warnings.iter().chain(operators.iter().flat_map(Operators::warnings)) {
         tracing::warn!(event = "load_warning", "{warning}");
     }
-    let control = operators.map(|operators| tokio::spawn(operators.serve(watching.desk(), Arc::clone(&live))));
+    let listening = running.addresses().to_vec();
+    let sidecar = Sidecar { desk: watching.desk(), live: Arc::clone(&live), listening };
+    let control = operators.map(|operators| tokio::spawn(operators.serve(sidecar)));
     let watched = Watched::new(live, Arc::clone(&metrics), Arc::clone(&running), watching.desk());
     tokio::spawn(endpoint.serve(watched));
     let ended = until_the_end(signals, (&running, &watching), || metrics.log_lines_dropped(log.dropped_lines())).await;

@@ -55,7 +55,7 @@ pub use records::{
     CrlRecord, DenialRecord, Entry, Floor, FloorReset, HeldRecord, ListRecord, NewDenial, Preview, PreviewedIdentity,
     Push, Pushed, RefusalRecord, RequirementsRecord, State, StateDirRecord, Taken,
 };
-pub use revocation::Requirements;
+pub use revocation::{Requirements, show};
 pub use watch::{Baseline, Watching, watch};
 
 /// Where our own certificate and key are.
