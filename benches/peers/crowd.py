@@ -129,7 +129,8 @@ class Scene:
 
     def __init__(self, folder, options):
         self.folder, self.options = folder, options
-        subprocess.run([program(), "mint", folder, str(options.sessions)], check=True, timeout=120)
+        clients = max(options.weigh, 0 if options.only == "memory" else options.sessions)
+        subprocess.run([program(), "mint", folder, str(clients)], check=True, timeout=120)
         self.app = Part(folder, "app")
         self.lists = None
 
