@@ -257,7 +257,8 @@ impl Watched {
             app: proxy::AppAddress::Socket(app.addr()),
             protocol: proxy::Protocol::Auto,
         };
-        let config = proxy::Config { inbounds: vec![inbound], workers: 2, limits: proxy::Limits::default() };
+        let limits = proxy::Limits::default();
+        let config = proxy::Config { inbounds: vec![inbound], workers: 2, allow_connect: false, limits };
         let running =
             proxy::start(config, live, Arc::clone(&metrics)).unwrap_or_else(|failure| panic!("{}", failure.0));
         Watched { folder, pki, metrics, running, _watching: watching.unwrap() }

@@ -24,6 +24,7 @@ pub(crate) struct HouseSpec {
     app: AppAddress,
     protocol: Protocol,
     workers: usize,
+    allow_connect: bool,
     limits: Limits,
     policy: Policy,
     controlled: bool,
@@ -46,6 +47,12 @@ impl HouseSpec {
 
     pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Starts as with `--allow-connect`.
+    pub(crate) fn allow_connect(mut self) -> Self {
+        self.allow_connect = true;
         self
     }
 
@@ -101,7 +108,12 @@ impl HouseSpec {
         let live = Live::new(state, self.pki.credential(), sender, clock);
         let metrics = Arc::new(Metrics::new("0.0.0-test").expect("every metric has a name of its own"));
         let inbound = Inbound { listen: ([127, 0, 0, 1], 0).into(), app: self.app, protocol: self.protocol };
-        let config = Config { inbounds: vec![inbound], workers: self.workers, limits: self.limits };
+        let config = Config {
+            inbounds: vec![inbound],
+            workers: self.workers,
+            allow_connect: self.allow_connect,
+            limits: self.limits,
+        };
         let running = proxy::start(config, Arc::clone(&live), Arc::clone(&metrics));
         let running = running.unwrap_or_else(|failure| panic!("the proxy did not start: {}", failure.0));
         let house = House {
@@ -155,6 +167,7 @@ impl House {
             app,
             protocol: Protocol::Auto,
             workers: 2,
+            allow_connect: false,
             limits: Limits::default(),
             policy,
             controlled: false,

@@ -107,6 +107,9 @@ pub(crate) struct Flags {
     /// Let in any client that the anchors vouch for; the only way to run without --allow
     #[arg(long, env = "PORTCULLIS_ALLOW_ANY", value_parser = switch, hide_env_values = true)]
     pub(crate) allow_any: bool,
+    /// Forward CONNECT to the app, which alone decides where it leads; refused by 405 otherwise
+    #[arg(long, env = "PORTCULLIS_ALLOW_CONNECT", value_parser = switch, hide_env_values = true)]
+    pub(crate) allow_connect: bool,
     /// What is revoked (repeatable): a file or a folder; JSON lines or RFC 5280 CRLs (PEM or DER), told apart by
     /// content
     #[arg(long, env = "PORTCULLIS_REVOCATIONS", value_name = "PATH", value_delimiter = '\n', hide_env_values = true)]

@@ -91,7 +91,12 @@ impl Reader<'_> {
             },
             revocation_keys: self.key_paths()?,
             policy: self.policy()?,
-            traffic: Config { inbounds, workers: self.workers()?, limits: Limits::default() },
+            traffic: Config {
+                inbounds,
+                workers: self.workers()?,
+                allow_connect: flags.allow_connect,
+                limits: Limits::default(),
+            },
             observe,
             control: self.control()?,
             log_format: self.log_format()?,

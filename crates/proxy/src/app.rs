@@ -124,6 +124,14 @@ impl App {
         Ok(Lease { app: self.clone(), sender, tenant, reused: false })
     }
 
+    /// A connection for one session, which nobody uses before or after it.
+    pub(crate) async fn dial(&self, guarded: Guarded) -> Result<AppSocket, Fault> {
+        let tenant = Rc::new(RefCell::new(Some(guarded)));
+        let wire = self.connect().await?;
+        wire.hold_little().map_err(|_| Fault::Broken)?;
+        Ok(AppSocket { wire, tenant })
+    }
+
     fn take_idle(&self) -> Option<(SendRequest<ClientBody>, Tenant)> {
         let Idle { sender, tenant, since } = self.idle.borrow_mut().pop()?;
         if since.elapsed() >= self.limits.app_idle {

@@ -21,6 +21,7 @@ use crate::drain;
 use crate::fault::Fault;
 use crate::gate::Guarded;
 use crate::headers::{prepare_response, prepare_trailers};
+use crate::tunnel::Tunnel;
 use crate::worker::Worker;
 
 /// Why a body ended before its end; the other side is closed or reset for it.
@@ -37,6 +38,8 @@ pub(crate) struct OpenRequest {
     client_broke: Cell<bool>,
     /// The request's body has not ended: the app's connection is not free even if the response was read to its end.
     uploading: Cell<bool>,
+    /// Its time was taken before its end: it became a tunnel.
+    timed: Cell<bool>,
 }
 
 impl OpenRequest {
@@ -50,11 +53,18 @@ impl OpenRequest {
             progress: Cell::new(0),
             client_broke: Cell::new(false),
             uploading: Cell::new(false),
+            timed: Cell::new(false),
         })
     }
 
     pub(crate) fn progress(&self) -> u64 {
         self.progress.get()
+    }
+
+    /// It becomes a tunnel: the answer's head was its end, and what follows takes as long as it takes.
+    pub(crate) fn becomes_a_tunnel(&self) {
+        self.worker.metrics.request_ended(self.started.elapsed());
+        self.timed.set(true);
     }
 
     /// Whether its session is still trusted.
@@ -74,7 +84,9 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.worker.metrics.request_ended(self.started.elapsed());
+        if !self.timed.get() {
+            self.worker.metrics.request_ended(self.started.elapsed());
+        }
         self.connection.request_ended(&self.worker.live);
         drain::request_ended(&self.worker, &self.connection);
     }
@@ -103,6 +115,14 @@ impl ClientBody {
 
     pub(crate) fn empty() -> ClientBody {
         ClientBody { source: ClientSource::Empty, open: None }
+    }
+
+    /// The HTTP/2 stream that it would have been read from; the body is empty then.
+    pub(crate) fn take_stream(&mut self) -> Option<h2::RecvStream> {
+        match std::mem::replace(&mut self.source, ClientSource::Empty) {
+            ClientSource::Http2(stream) => Some(stream),
+            ClientSource::Http1(_) | ClientSource::Empty => None,
+        }
     }
 
     /// Ties it to its request.
@@ -207,11 +227,31 @@ enum AppSource {
     Http2 { body: h2::RecvStream, _seat: Seat },
     /// Ours: a refusal.
     Notice(Option<Bytes>),
+    /// None: the head opens a tunnel.
+    Tunnel(Option<Box<Tunnel>>),
 }
 
 impl AppBody {
     pub(crate) fn http1(body: Incoming, lease: Lease) -> AppBody {
         AppBody { source: AppSource::Http1(body, Some(lease)), open: None, ended: false }
+    }
+
+    /// From a connection to the app that nobody else will use.
+    pub(crate) fn alone(body: Incoming) -> AppBody {
+        AppBody { source: AppSource::Http1(body, None), open: None, ended: false }
+    }
+
+    pub(crate) fn tunnel(tunnel: Tunnel) -> AppBody {
+        AppBody { source: AppSource::Tunnel(Some(Box::new(tunnel))), open: None, ended: false }
+    }
+
+    /// The tunnel that the head opens; whoever sends the head takes it and carries it on.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        if let AppSource::Tunnel(tunnel) = &mut self.source { tunnel.take() } else { None }
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self.source, AppSource::Tunnel(_))
     }
 
     pub(crate) fn http2(body: h2::RecvStream, seat: Seat) -> AppBody {
@@ -252,6 +292,7 @@ impl Body for AppBody {
             }
             AppSource::Http2 { body, .. } => ready!(poll_stream(body, context)),
             AppSource::Notice(text) => return Poll::Ready(text.take().map(|bytes| Ok(Frame::data(bytes)))),
+            AppSource::Tunnel(_) => return Poll::Ready(None),
         };
         self.ended = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
         if let (Some(Err(_)), Some(open)) = (&frame, &self.open)
@@ -269,6 +310,7 @@ impl Body for AppBody {
             AppSource::Http1(body, _) => body.is_end_stream(),
             AppSource::Http2 { body, .. } => body.is_end_stream(),
             AppSource::Notice(text) => text.is_none(),
+            AppSource::Tunnel(_) => true,
         }
     }
 
@@ -277,6 +319,7 @@ impl Body for AppBody {
             AppSource::Http1(body, _) => body.size_hint(),
             AppSource::Http2 { body, .. } if body.is_end_stream() => SizeHint::with_exact(0),
             AppSource::Http2 { .. } => SizeHint::default(),
+            AppSource::Tunnel(_) => SizeHint::with_exact(0),
             AppSource::Notice(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| u64::try_from(text.len()).unwrap_or(0)))
             }

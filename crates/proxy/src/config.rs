@@ -13,6 +13,8 @@ pub struct Config {
     pub inbounds: Vec<Inbound>,
     /// Threads that carry sessions, at least 1.
     pub workers: usize,
+    /// A CONNECT is forwarded to the app instead of refused.
+    pub allow_connect: bool,
     /// Bounds on everything.
     pub limits: Limits,
 }
@@ -96,6 +98,9 @@ pub struct Limits {
     /// Idle connections to the app that a worker keeps: as many as ten busy HTTP/2 clients use at once. With 64 of
     /// them, 256 concurrent streams cost 83 µs of CPU a request instead of 30, all of it connecting again.
     pub app_idle_connections: usize,
+    /// How long a tunnel of which one side has ended waits for a byte from the other; as Linux waits for the other end
+    /// of a socket that nobody holds any more (tcp_fin_timeout).
+    pub tunnel_half_closed: Duration,
     /// How long it keeps one; below the 5 s after which Node.js closes a connection.
     pub app_idle: Duration,
     /// From a cut to the close of the socket (the promise is 50 ms).
@@ -123,6 +128,7 @@ impl Default for Limits {
             app_connect: Duration::from_secs(5),
             app_response: Duration::from_secs(60),
             app_idle_connections: 1024,
+            tunnel_half_closed: Duration::from_secs(60),
             app_idle: Duration::from_secs(4),
             notice: Duration::from_millis(40),
             park_after: Duration::from_millis(250),

@@ -83,6 +83,7 @@ pub(crate) struct Connection {
     /// When the last request ended, or the handshake.
     quiet_since: Cell<Instant>,
     parked: Cell<bool>,
+    turns: Cell<u64>,
     end: Cell<End>,
     identity_headers: RefCell<Option<Rc<IdentityHeaders>>>,
 }
@@ -107,6 +108,7 @@ impl Connection {
             requests: Cell::new(0),
             quiet_since: Cell::new(monotonic()),
             parked: Cell::new(false),
+            turns: Cell::new(0),
             end: Cell::new(End::Client),
             identity_headers: RefCell::new(None),
         }
@@ -272,6 +274,16 @@ impl Connection {
 
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.get()
+    }
+
+    /// h2 had its turn: what its streams had given it until then was handed to the kernel.
+    pub(crate) fn turned(&self) {
+        self.turns.set(self.turns.get().wrapping_add(1));
+    }
+
+    /// The number of such turns.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.get()
     }
 
     pub(crate) fn end(&self, end: End) {

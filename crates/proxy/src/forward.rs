@@ -30,6 +30,8 @@ pub(crate) enum Attempt {
     Stale(Option<Request<ClientBody>>),
     /// It failed.
     Fault(Fault),
+    /// The app opened a tunnel: what the client is told of it.
+    Switched(Response<AppBody>),
 }
 
 /// Where and how a request goes out.
@@ -77,7 +79,7 @@ pub(crate) async fn forward(permit: Permit, to: Destination<'_>, request: Reques
 }
 
 /// `answer`, unless nothing moved for `Limits::app_response`: neither the request's body up nor a head down.
-async fn unless_too_slow<T>(to: &Destination<'_>, answer: impl Future<Output = T>) -> Result<T, Fault> {
+pub(crate) async fn unless_too_slow<T>(to: &Destination<'_>, answer: impl Future<Output = T>) -> Result<T, Fault> {
     let mut answer = std::pin::pin!(answer);
     loop {
         let before = to.open.progress();

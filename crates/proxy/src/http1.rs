@@ -3,7 +3,7 @@
 //! Spawned by `worker.rs` for each session that did not choose h2. A cut ends it in one of three ways: an idle
 //! connection is closed, a request that waits for its answer gets 401, an answer under way is broken off.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -24,6 +24,8 @@ use crate::drain::Leaving;
 use crate::gate::GatedStream;
 use crate::metrics::RequestProtocol;
 use crate::request::{Arrival, answer};
+use crate::tunnel::Tunnel;
+use crate::tunnel_client;
 use crate::worker::{Registration, Worker};
 
 type Served = http1::Connection<TokioIo<GatedStream>, Answering>;
@@ -45,6 +47,8 @@ struct Progress {
     responding: Cell<bool>,
     /// The client sent part of a request's head and no more.
     partial: Cell<bool>,
+    /// The answer that is under way opens it.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl Service<Request<Incoming>> for Answering {
@@ -57,18 +61,19 @@ impl Service<Request<Incoming>> for Answering {
         progress.responding.set(false);
         progress.partial.set(false);
         Box::pin(async move {
-            let arrival = Arrival::over_http1();
+            let arrival = Arrival::over_http1(&request);
             let interims = arrival.interims.clone();
             let answering = answer((&worker, &connection), request.map(ClientBody::http1), &arrival);
             let mut answering = std::pin::pin!(answering);
             // An interim response signals the connection, which polls this again.
-            let response = poll_fn(|context| {
+            let mut response = poll_fn(|context| {
                 let answered = answering.as_mut().poll(context);
                 write_interims(&connection, interims.take());
                 answered
             })
             .await;
             progress.responding.set(!response.body().is_notice());
+            progress.tunnel.replace(response.body_mut().take_tunnel());
             Ok(response)
         })
     }
@@ -107,7 +112,18 @@ pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
             Answering { worker: worker.clone(), connection: connection.clone(), progress: progress.clone() };
         let mut served = builder(&worker).serve_connection(TokioIo::new(stream), answering);
         match until_pause(&mut served, &registration, &progress).await {
-            Pause::Done(result) => return finish(served, result, &registration, &progress).await,
+            Pause::Done(result) => {
+                if result.is_ok()
+                    && let Some(tunnel) = progress.tunnel.take()
+                {
+                    let parts = served.into_parts();
+                    let left = (parts.io.into_inner(), parts.read_buf);
+                    // A task of its own: it may live for days, and need not hold the room that hyper took.
+                    tokio::task::spawn_local(tunnel_client::over_http1(tunnel, left, registration));
+                    return;
+                }
+                return finish(served, result, &registration, &progress).await;
+            }
             Pause::Cut => return cut(served, &registration, &progress).await,
             Pause::Timeout => {
                 connection.end(End::Timeout);
@@ -225,7 +241,7 @@ async fn cut(mut served: Served, registration: &Registration, progress: &Progres
 
 /// Closes: close_notify, the end of our side, and if `linger` a short wait for the client to have read it all, since
 /// a socket closed with unread bytes resets and may take the last answer with it (RFC 9112 §9.6).
-async fn farewell(mut stream: GatedStream, registration: &Registration, linger: bool) {
+pub(crate) async fn farewell(mut stream: GatedStream, registration: &Registration, linger: bool) {
     let limit = registration.worker.limits.notice;
     if !matches!(timeout(limit / 2, stream.shutdown()).await, Ok(Ok(()))) {
         registration.connection.gate.shut();
@@ -237,7 +253,8 @@ async fn farewell(mut stream: GatedStream, registration: &Registration, linger: 
     }
 }
 
-async fn drain(stream: &mut GatedStream) {
+/// Reads what nobody wants, up to the end or a bound.
+pub(crate) async fn drain(stream: &mut GatedStream) {
     let mut unread = vec![0; 16 * 1024];
     let mut total = 0;
     while let Ok(count) = stream.socket().read(&mut unread).await {

@@ -26,6 +26,7 @@ use crate::gate::GatedStream;
 use crate::metrics::RequestProtocol;
 use crate::refuse;
 use crate::request::{Arrival, answer};
+use crate::tunnel_client;
 use crate::worker::{Registration, Worker};
 
 type Http2 = server::Connection<GatedStream, Bytes>;
@@ -45,6 +46,7 @@ pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
     let limits = &registration.worker.limits;
     let mut builder = server::Builder::new();
     builder
+        .enable_connect_protocol()
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
@@ -78,7 +80,13 @@ async fn run(mut http2: Http2, registration: &Registration) {
         let poll_accept = |context: &mut Context<'_>| match worker.is_trusted(connection) {
             // The cut signalled.
             false => Poll::Pending,
-            true => http2.poll_accept(context),
+            true => {
+                let accepted = http2.poll_accept(context);
+                if accepted.is_pending() && !connection.gate.is_blocked() {
+                    connection.turned();
+                }
+                accepted
+            }
         };
         let accepted = tokio::select! {
             biased;
@@ -145,12 +153,17 @@ async fn serve_stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let arrival = Arrival::over_http2(request.headers());
+    let arrival = Arrival::over_http2(&request);
     let Some(response) = answer_unless_reset((&worker, &connection), request, &arrival, &mut respond).await else {
         return;
     };
-    let (mut head, body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
     head.version = http::Version::HTTP_2;
+    if let Some(tunnel) = body.take_tunnel() {
+        drop(body);
+        let Ok(stream) = respond.send_response(Response::from_parts(head, ()), false) else { return };
+        return Box::pin(tunnel_client::over_http2(tunnel, stream)).await;
+    }
     let whole = body.is_end_stream();
     let Ok(stream) = respond.send_response(Response::from_parts(head, ()), whole) else { return };
     if !whole {

@@ -40,6 +40,10 @@ mod socket;
 mod state_metrics;
 mod sweep;
 mod tcp;
+mod tunnel;
+mod tunnel_client;
+mod upgrade;
+mod websocket;
 mod wire;
 mod worker;
 

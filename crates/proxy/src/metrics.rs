@@ -49,9 +49,15 @@ pub(crate) enum RequestProtocol {
     Grpc,
     /// A whole session of bytes.
     Tcp,
+    /// A request for a WebSocket, by either version.
+    WebSocket,
+    /// CONNECT, by either version.
+    Tunnel,
 }
 
-const PROTOCOLS: [&str; 4] = ["http1", "http2", "grpc", "tcp"];
+const PROTOCOLS: [&str; 6] = ["http1", "http2", "grpc", "tcp", "websocket", "tunnel"];
+/// One counter for each of them.
+type ByProtocol = [IntCounter; PROTOCOLS.len()];
 /// Requests that were refused for their own shape, not for their session's trust.
 pub(crate) const REFUSALS: [&str; 3] = ["bad_request", "connect", "upgrade"];
 /// Ends of a session that are no denial.
@@ -82,9 +88,9 @@ pub struct Metrics {
     sessions_closed: Labelled,
     handshakes: Labelled,
     handshake_seconds: Histogram,
-    permitted: [IntCounter; PROTOCOLS.len()],
-    denied: Vec<[IntCounter; PROTOCOLS.len()]>,
-    refused: HashMap<&'static str, [IntCounter; PROTOCOLS.len()]>,
+    permitted: ByProtocol,
+    denied: Vec<ByProtocol>,
+    refused: HashMap<&'static str, ByProtocol>,
     request_seconds: Histogram,
     app_faults: Labelled,
     cuts: Labelled,
@@ -132,14 +138,10 @@ impl Shelf {
     }
 }
 
-fn by_protocol(
-    family: &IntCounterVec,
-    verdict: &str,
-    reason: &str,
-) -> prometheus::Result<[IntCounter; PROTOCOLS.len()]> {
-    let [http1, http2, grpc, tcp] = PROTOCOLS;
+fn by_protocol(family: &IntCounterVec, verdict: &str, reason: &str) -> prometheus::Result<ByProtocol> {
+    let [http1, http2, grpc, tcp, websocket, tunnel] = PROTOCOLS;
     let one = |protocol: &str| family.get_metric_with_label_values(&[verdict, reason, protocol]);
-    Ok([one(http1)?, one(http2)?, one(grpc)?, one(tcp)?])
+    Ok([one(http1)?, one(http2)?, one(grpc)?, one(tcp)?, one(websocket)?, one(tunnel)?])
 }
 
 fn reloads(shelf: &Shelf) -> prometheus::Result<IntCounterVec> {
@@ -314,12 +316,14 @@ impl Metrics {
     }
 }
 
-fn pick(counters: &[IntCounter; PROTOCOLS.len()], protocol: RequestProtocol) -> &IntCounter {
-    let [http1, http2, grpc, tcp] = counters;
+fn pick(counters: &ByProtocol, protocol: RequestProtocol) -> &IntCounter {
+    let [http1, http2, grpc, tcp, websocket, tunnel] = counters;
     match protocol {
         RequestProtocol::Http1 => http1,
         RequestProtocol::Http2 => http2,
         RequestProtocol::Grpc => grpc,
         RequestProtocol::Tcp => tcp,
+        RequestProtocol::WebSocket => websocket,
+        RequestProtocol::Tunnel => tunnel,
     }
 }

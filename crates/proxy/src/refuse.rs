@@ -49,7 +49,12 @@ pub(crate) fn faulted(fault: Fault, protocol: RequestProtocol) -> Response<AppBo
 
 /// A request whose own shape is refused; the connection ends, since its framing may be in doubt.
 pub(crate) fn refused(word: &str, protocol: RequestProtocol) -> Response<AppBody> {
-    let status = if word == "connect" { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::BAD_REQUEST };
+    let status = match word {
+        "connect" => StatusCode::METHOD_NOT_ALLOWED,
+        // RFC 9220 §3 says so for HTTP/3, and RFC 8441 says nothing.
+        "upgrade" => StatusCode::NOT_IMPLEMENTED,
+        _ => StatusCode::BAD_REQUEST,
+    };
     if protocol == RequestProtocol::Grpc {
         return grpc(UNAVAILABLE, word);
     }

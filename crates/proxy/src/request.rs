@@ -18,8 +18,9 @@ use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::forward::{Attempt, Destination, forward};
 use crate::metrics::RequestProtocol;
+use crate::upgrade::{Opening, Wish};
 use crate::worker::Worker;
-use crate::{audit, headers, refuse};
+use crate::{audit, headers, refuse, upgrade};
 
 /// Interim responses that an app sent before its answer; the protocol's side writes them.
 #[derive(Clone, Default)]
@@ -57,20 +58,28 @@ impl Interims {
 pub(crate) struct Arrival {
     pub(crate) protocol: RequestProtocol,
     pub(crate) interims: Interims,
+    /// To become something else than a request.
+    wish: Option<Wish>,
 }
 
 impl Arrival {
     /// Tells gRPC from other HTTP/2 by its content type (gRPC over HTTP2, "Requests").
-    pub(crate) fn over_http2(headers: &HeaderMap) -> Arrival {
-        let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    pub(crate) fn over_http2<B>(request: &Request<B>) -> Arrival {
+        let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let rest = kind.strip_prefix(b"application/grpc");
         let grpc = rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
         let protocol = if grpc { RequestProtocol::Grpc } else { RequestProtocol::Http2 };
-        Arrival { protocol, interims: Interims::default() }
+        Arrival { protocol, interims: Interims::default(), wish: Wish::over_http2(request) }
     }
 
-    pub(crate) fn over_http1() -> Arrival {
-        Arrival { protocol: RequestProtocol::Http1, interims: Interims::default() }
+    pub(crate) fn over_http1<B>(request: &Request<B>) -> Arrival {
+        let (protocol, interims) = (RequestProtocol::Http1, Interims::default());
+        Arrival { protocol, interims, wish: Wish::over_http1(request) }
+    }
+
+    /// As what it is counted.
+    fn label(&self) -> RequestProtocol {
+        self.wish.and_then(Wish::label).unwrap_or(self.protocol)
     }
 }
 
@@ -80,31 +89,34 @@ pub(crate) async fn answer(
     mut request: Request<ClientBody>,
     arrival: &Arrival,
 ) -> Response<AppBody> {
-    let protocol = arrival.protocol;
+    let (protocol, label) = (arrival.protocol, arrival.label());
     let now = worker.live.now();
     let permit = match connection.permit(&worker.live, now) {
         Ok(permit) => permit,
-        Err(denial) => return deny(worker, connection, &denial, protocol),
+        Err(denial) => return deny(worker, connection, &denial, arrival),
     };
     let open = OpenRequest::begin(worker, connection);
-    if let Err(word) = check_shape(&mut request, worker.limits.header_count) {
-        worker.metrics.refused(protocol, word);
-        return refuse::refused(word, protocol);
-    }
+    let opening = match check(&mut request, arrival, worker) {
+        Ok(opening) => opening,
+        Err(word) => {
+            worker.metrics.refused(label, word);
+            return refuse::refused(word, protocol);
+        }
+    };
     let session = connection.session();
     let remaining = session.chain.leaf.not_after.since(now);
-    worker.metrics.permitted(protocol, now.since(session.opened_at), remaining);
+    worker.metrics.permitted(label, now.since(session.opened_at), remaining);
     drop(session);
     request.body_mut().belongs_to(open.clone());
     let mut response = tokio::select! {
         biased;
         cut = connection.until_cut() => {
-            worker.metrics.denied(protocol, &cut.denial);
+            worker.metrics.denied(label, &cut.denial);
             refuse::denied(&cut.denial, protocol)
         }
-        response = pass(permit, &open, request, arrival) => response,
+        response = pass(permit, &open, request, (arrival, opening)) => response,
     };
-    if protocol == RequestProtocol::Http1 && connection.is_leaving() {
+    if protocol == RequestProtocol::Http1 && connection.is_leaving() && !response.body().is_tunnel() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.body_mut().belongs_to(open);
@@ -112,11 +124,11 @@ pub(crate) async fn answer(
 }
 
 /// Trust ended, seen by a request before the worker's own sweep saw it.
-fn deny(worker: &Worker, connection: &Rc<Connection>, denial: &Denial, protocol: RequestProtocol) -> Response<AppBody> {
-    worker.metrics.denied(protocol, denial);
+fn deny(worker: &Worker, connection: &Rc<Connection>, denial: &Denial, arrival: &Arrival) -> Response<AppBody> {
+    worker.metrics.denied(arrival.label(), denial);
     worker.cut(connection, denial.clone());
     audit::denied(connection, denial, &worker.live);
-    refuse::denied(denial, protocol)
+    refuse::denied(denial, arrival.protocol)
 }
 
 /// Forwards with the permit; an idempotent request that met a stale connection goes out once more, with a permit of
@@ -125,7 +137,7 @@ async fn pass(
     permit: Permit,
     open: &Rc<OpenRequest>,
     mut request: Request<ClientBody>,
-    arrival: &Arrival,
+    (arrival, opening): (&Arrival, Option<Opening>),
 ) -> Response<AppBody> {
     let protocol = arrival.protocol;
     let worker = &open.worker;
@@ -133,6 +145,7 @@ async fn pass(
         return refuse::faulted(Fault::Unreachable, protocol);
     };
     let http2 = match app.protocol {
+        _ if opening.is_some() => false,
         Protocol::Auto => protocol == RequestProtocol::Grpc,
         Protocol::Http1 | Protocol::Tcp(_) => false,
         Protocol::H2c => true,
@@ -140,7 +153,7 @@ async fn pass(
     // RFC 9110 §15.2: HTTP/1.0 knows no interim responses.
     let hears_interims = request.version() != Version::HTTP_10;
     *request.version_mut() = Version::HTTP_11;
-    let spare = if http2 { None } else { copy_if_repeatable(&request) };
+    let spare = if http2 || opening.is_some() { None } else { copy_if_repeatable(&request) };
     let waits = request.headers().get(EXPECT).is_some_and(|what| what.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits && protocol != RequestProtocol::Http1 {
         // RFC 9110 §10.1.1: hyper says it to HTTP/1.1 clients by itself; h2 does not.
@@ -152,7 +165,13 @@ async fn pass(
     }
     let interims = hears_interims.then_some(&arrival.interims);
     let to = |only_new| Destination { app: &app, open, http2, only_new, interims };
-    let mut attempt = forward(permit, to(false), request).await;
+    let mut attempt = match &opening {
+        None => forward(permit, to(false), request).await,
+        Some(opening) => {
+            opening.ask(request.headers_mut());
+            upgrade::open(permit, to(true), request, opening).await
+        }
+    };
     if let Attempt::Stale(unsent) = attempt {
         let again = unsent.or(spare).map(|mut again| {
             headers::prepare_request(again.headers_mut(), &identity);
@@ -160,12 +179,13 @@ async fn pass(
         });
         attempt = match (again, open.connection.permit(&worker.live, worker.live.now())) {
             (Some(again), Ok(permit)) => forward(permit, to(true), again).await,
-            (_, Err(denial)) => return deny(worker, &open.connection, &denial, protocol),
+            (_, Err(denial)) => return deny(worker, &open.connection, &denial, arrival),
             (None, _) => Attempt::Fault(Fault::Broken),
         };
     }
     match attempt {
-        // Nobody asks an app for another protocol: an upgrade ends in front of it.
+        Attempt::Switched(response) => response,
+        // Nobody asked this app for another protocol, or it told us one that nobody asked for.
         Attempt::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             worker.metrics.app_fault(Fault::Broken);
             refuse::faulted(Fault::Broken, protocol)
@@ -215,18 +235,31 @@ fn interim(status: StatusCode) -> Response<()> {
     response
 }
 
-/// Refuses what two readers could read as two things, and brings the target into the form that the app expects.
-fn check_shape(request: &mut Request<ClientBody>, most_fields: usize) -> Result<(), &'static str> {
-    if request.method() == Method::CONNECT {
-        return Err("connect");
+/// Refuses what may not be forwarded; what becomes a tunnel is told apart here.
+fn check(
+    request: &mut Request<ClientBody>,
+    arrival: &Arrival,
+    worker: &Worker,
+) -> Result<Option<Opening>, &'static str> {
+    let opening = arrival.wish.map(|wish| Opening::of(wish, request, worker.allow_connect)).transpose()?;
+    match &opening {
+        Some(Opening::Connect) => upgrade::check_target(request)?,
+        Some(Opening::WebSocket { .. }) | None => check_target(request)?,
     }
+    // hyper counts them for HTTP/1.1; h2 counts bytes alone.
+    let few = request.headers().len() <= worker.limits.header_count;
+    if few && is_plainly_framed(request.headers()) { Ok(opening) } else { Err("bad_request") }
+}
+
+/// Refuses what two readers could read as two things, and brings the target into the form that the app expects.
+fn check_target(request: &mut Request<ClientBody>) -> Result<(), &'static str> {
     let uri = std::mem::take(request.uri_mut()).into_parts();
     let path = uri.path_and_query.ok_or("bad_request")?;
     let asterisk = path.as_str() == "*" && request.method() == Method::OPTIONS;
     if !path.as_str().starts_with('/') && !asterisk {
         return Err("bad_request");
     }
-    if request.headers().get_all(HOST).iter().nth(1).is_some() || !is_plainly_framed(request.headers()) {
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
         return Err("bad_request");
     }
     let http2 = request.version() == Version::HTTP_2;
@@ -254,8 +287,7 @@ fn check_shape(request: &mut Request<ClientBody>, most_fields: usize) -> Result<
     if http2 {
         join_cookies(request.headers_mut());
     }
-    // hyper counts them for HTTP/1.1; h2 counts bytes alone.
-    if request.headers().len() > most_fields { Err("bad_request") } else { Ok(()) }
+    Ok(())
 }
 
 /// RFC 9112 §3.2: a Host that is none is refused; over HTTP/2 to the app it could not even be said. Empty is one.

@@ -151,7 +151,7 @@ mod tests {
             let (introductions, _) = tokio::sync::mpsc::channel(1);
             let state = (Arc::new(bundle), Knowledge::NotWanted, Arc::new(policy));
             let live = Live::new(state, credential, introductions, clock);
-            let config = Config { inbounds: Vec::new(), workers: 1, limits: Limits::default() };
+            let config = Config { inbounds: Vec::new(), workers: 1, allow_connect: false, limits: Limits::default() };
             let metrics = Arc::new(Metrics::new("0.0.0-test").unwrap());
             let crowded = Crowded { worker: Worker::new(&config, live, metrics, Arc::default()), chain, leaf };
             (0..sessions).for_each(|id| drop(crowded.enters(id)));

@@ -59,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) limits: Limits,
     /// How many there are.
     pub(crate) workers: usize,
+    pub(crate) allow_connect: bool,
     pub(crate) observations: Observations,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) apps: Vec<Rc<App>>,
@@ -121,6 +122,7 @@ impl Worker {
             porter: Porter::new(live.clone()),
             limits: config.limits.clone(),
             workers: config.workers,
+            allow_connect: config.allow_connect,
             live,
             metrics,
             observations: Observations::default(),

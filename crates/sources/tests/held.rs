@@ -46,7 +46,8 @@ impl Busy {
             app: AppAddress::Socket(app.addr()),
             protocol: Protocol::Auto,
         };
-        let config = Config { inbounds: vec![inbound], workers: 2, limits: Limits::default() };
+        let limits = Limits::default();
+        let config = Config { inbounds: vec![inbound], workers: 2, allow_connect: false, limits };
         let running = proxy::start(config, stage.live.clone(), stage.metrics.clone()).map_err(|one| one.0).unwrap();
         let mut busy = Busy { files, stage, lines, sessions: vec![], serials: vec![], running, _app: app };
         for number in 0..ALL {

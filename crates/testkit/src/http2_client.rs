@@ -85,6 +85,15 @@ impl Http2Client {
             *request.uri_mut() = format!("https://localhost{}", request.uri()).parse::<Uri>()?;
         }
         let mut sender = within(self.sender.clone().ready()).await??;
+        if request.extensions().get::<h2::ext::Protocol>().is_some() {
+            // RFC 8441 §3: only a server whose settings allow it may be asked.
+            let allowed = async {
+                while !sender.is_extended_connect_protocol_enabled() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            within(allowed).await?;
+        }
         let (response, upload) = sender.send_request(request, ended)?;
         Ok(Http2Exchange { upload, response })
     }

@@ -19,6 +19,7 @@ pub mod lists;
 pub mod raw_app;
 pub mod routes;
 mod tap;
+pub mod websocket;
 pub mod wire;
 
 pub use app::RecordingApp;
