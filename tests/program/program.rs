@@ -141,9 +141,14 @@ impl Program {
 
     /// Asks it to end.
     pub(crate) async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends it the signal of this name.
+    pub(crate) async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it still runs").to_string();
         let mut kill = Command::new("sh");
-        assert!(kill.args(["-c", "kill -s TERM \"$0\"", &id]).status().await.unwrap().success());
+        assert!(kill.args(["-c", "kill -s \"$1\" \"$0\"", &id, name]).status().await.unwrap().success());
     }
 
     /// Ends it as a machine that loses its power would.

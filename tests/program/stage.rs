@@ -101,6 +101,8 @@ impl Stage {
             ("--revocations", self.text("list.jsonl")),
             ("--observe", "127.0.0.1:0".to_owned()),
             ("--workers", "2".to_owned()),
+            // Nobody waits for endpoints to be told.
+            ("--drain-delay", "0s".to_owned()),
         ])
     }
 

@@ -14,6 +14,7 @@ use crate::control_flags::ControlFlags;
 use crate::remote::args::{DenyWish, LookWish, UndenyWish};
 use crate::revocation_flags::RevocationFlags;
 use crate::revocations::args::RevocationsCommand;
+use crate::stop_flags::StopFlags;
 
 /// What the command line asks for.
 pub(crate) enum Asked {
@@ -134,6 +135,8 @@ pub(crate) struct Flags {
     /// A session without an open request ends after this [default: no limit]
     #[arg(long, env = "PORTCULLIS_IDLE_TIMEOUT", value_name = "DUR", hide_env_values = true)]
     pub(crate) idle_timeout: Option<String>,
+    #[command(flatten)]
+    pub(crate) stop: StopFlags,
     /// Threads that carry sessions [default: the cores that this process may use, cgroup limit included]
     #[arg(long, env = "PORTCULLIS_WORKERS", value_name = "N", hide_env_values = true)]
     pub(crate) workers: Option<String>,
@@ -221,6 +224,7 @@ impl Flags {
         let from_environment = std::mem::take(&mut self.from_environment);
         self.revocation.forget_blank_twins(&from_environment);
         self.control.forget_blank_twins(&from_environment);
+        self.stop.forget_blank_twins(&from_environment);
         for (id, values) in [
             ("inbound", &mut self.inbound),
             ("client_ca", &mut self.client_ca),

@@ -11,6 +11,14 @@ const LONGEST: u64 = 36_525 * 86_400_000;
 
 /// Reads a duration; an error completes "--flag … : ".
 pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
+    match parse_or_none(text)? {
+        Duration::ZERO => Err("it must be more than zero; leave the flag out for no limit"),
+        duration => Ok(duration),
+    }
+}
+
+/// The same where zero has a meaning.
+pub(crate) fn parse_or_none(text: &str) -> Result<Duration, &'static str> {
     const FORM: &str = "write a number and a unit (ms, s, m, h, d), like 500ms, 10s or 1h30m";
     let mut rest = text;
     let mut total = 0_u64;
@@ -31,8 +39,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
     }
     match total {
         0 if text.is_empty() => Err(FORM),
-        0 => Err("it must be more than zero; leave the flag out for no limit"),
-        1..=LONGEST => Ok(Duration::from_millis(total)),
+        0..=LONGEST => Ok(Duration::from_millis(total)),
         _ => Err("it may be at most 100 years"),
     }
 }
@@ -70,6 +77,13 @@ mod tests {
         assert_eq!(parse("24h"), Ok(Duration::from_secs(86_400)));
         assert_eq!(parse("90s"), parse("1m30s"));
         assert_eq!(parse("36525d"), Ok(Duration::from_millis(LONGEST)));
+    }
+
+    #[test]
+    fn zero_is_read_only_where_it_has_a_meaning() {
+        assert_eq!(parse_or_none("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_or_none("10s"), parse("10s"));
+        assert!(parse("0s").is_err() && parse_or_none("").is_err() && parse_or_none("0").is_err());
     }
 
     #[test]

@@ -13,10 +13,12 @@ mod control_flags;
 mod demo;
 mod denials;
 mod duration;
+mod ending;
 mod inbound;
 mod log;
 mod moment;
 mod operators;
+mod panics;
 mod print;
 mod remote;
 mod resolve;
@@ -24,6 +26,7 @@ mod revocation_flags;
 mod revocations;
 mod run;
 mod state;
+mod stop_flags;
 
 use std::process::ExitCode;
 

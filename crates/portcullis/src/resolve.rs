@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) paths: Paths,
     /// Those keys, still to be read.
     pub(crate) revocation_keys: KeyPaths,
+    /// From a signal to the end of new connections.
+    pub(crate) drain_delay: Duration,
     /// Where metrics and probes are served.
     pub(crate) observe: SocketAddr,
     /// Where operators come in, if anywhere.
@@ -95,8 +97,9 @@ impl Reader<'_> {
                 inbounds,
                 workers: self.workers()?,
                 allow_connect: flags.allow_connect,
-                limits: Limits::default(),
+                limits: self.with_ends(Limits::default())?,
             },
+            drain_delay: self.drain_delay()?,
             observe,
             control: self.control()?,
             log_format: self.log_format()?,

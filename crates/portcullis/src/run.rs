@@ -10,17 +10,17 @@ use std::time::Duration;
 use control::{ControlAddress, Endpoint, Sidecar, Watched};
 use proxy::{Clock, Live, Metrics, Running};
 use sources::Watching;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 use trust::{Allow, CrlCoverage, IdentityPattern, Speaks};
 
 use crate::args::Flags;
+use crate::ending::{Signals, end_gently};
 use crate::log::Log;
 use crate::operators::Operators;
 use crate::resolve::{Settings, resolve};
 use crate::revocation_flags::stale_written;
-use crate::{Failure, duration, inbound, log};
+use crate::{Failure, duration, inbound, log, panics};
 
 /// Issuers of CRLs that wait to be looked at; each costs one signature check, and there are few in any PKI.
 const INTRODUCTIONS: usize = 64;
@@ -47,7 +47,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let described = Described::of(&settings);
-    let Settings { traffic, policy, paths, observe, control, .. } = settings;
+    let Settings { traffic, policy, paths, drain_delay, observe, control, .. } = settings;
     let signals = Signals::listen().map_err(Failure::AtStart)?;
     let clock = Clock::real();
     let loaded = sources::load(&paths, clock.now()).map_err(|failure| Failure::AtStart(failure.0))?;
@@ -55,6 +55,7 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))
         .map_err(|error| Failure::AtStart(format!("the metrics cannot be made ({error})")))?;
     let metrics = Arc::new(metrics);
+    panics::tell(Arc::clone(&metrics));
     let (introductions, receiver) = mpsc::channel(INTRODUCTIONS);
     let state = (loaded.bundle, loaded.knowledge, Arc::new(policy));
     let live = Live::new(state, loaded.credential, introductions, clock);
@@ -74,7 +75,8 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let control = operators.map(|operators| tokio::spawn(operators.serve(sidecar)));
     let watched = Watched::new(live, Arc::clone(&metrics), Arc::clone(&running), watching.desk());
     tokio::spawn(endpoint.serve(watched));
-    let ended = until_the_end(signals, (&running, &watching), || metrics.log_lines_dropped(log.dropped_lines())).await;
+    let count_dropped_lines = || metrics.log_lines_dropped(log.dropped_lines());
+    let ended = until_the_end((signals, drain_delay), (&running, &watching), count_dropped_lines).await;
     metrics.log_lines_dropped(log.dropped_lines());
     if let Some(control) = control {
         // Its socket file goes with it.
@@ -86,15 +88,15 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
 }
 
 async fn until_the_end(
-    mut signals: Signals,
+    (mut signals, drain_delay): (Signals, Duration),
     (running, watching): (&Running, &Watching),
     count_dropped_lines: impl Fn(),
 ) -> Result<(), Failure> {
     let mut looks = tokio::time::interval(LOOK);
     let mut stuck = 0;
-    let name = loop {
+    let wish = loop {
         tokio::select! {
-            name = signals.next() => break name,
+            wish = signals.next() => break wish,
             _ = looks.tick() => {
                 count_dropped_lines();
                 stuck = watchdog(running, stuck)?;
@@ -102,14 +104,7 @@ async fn until_the_end(
             }
         }
     };
-    tracing::info!(event = "stopping", signal = name, "stopping: open requests may end, a second signal ends at once");
-    tokio::select! {
-        () = running.stop() => {
-            tracing::info!(event = "stopped", "stopped");
-            Ok(())
-        }
-        name = signals.next() => Err(Failure::WhileRunning(format!("ended at once by a second signal ({name})"))),
-    }
+    end_gently(&mut signals, wish, running, drain_delay).await
 }
 
 /// How many looks in a row found a worker stuck, this one included; too many are a failure.
@@ -139,25 +134,6 @@ fn still_watching(ended: bool) -> Result<(), Failure> {
     ))
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Signals, String> {
-        let on = |kind| signal(kind).map_err(|error| format!("signals cannot be listened to ({error})"));
-        Ok(Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
 /// The effective configuration in words: paths and names, never what a key file holds.
 struct Described {
     inbounds: String,
@@ -170,6 +146,7 @@ struct Described {
     crl_coverage: &'static str,
     knowledge: DescribedKnowledge,
     limits: [String; 4],
+    ends: [String; 3],
     log_level: LevelFilter,
     checks_nothing: bool,
 }
@@ -205,6 +182,7 @@ impl Described {
                 span(policy.max_certificate_age),
                 span(policy.idle_timeout),
             ],
+            ends: [traffic.limits.drain, settings.drain_delay, traffic.limits.stop].map(duration::written),
             log_level: *log_level,
             checks_nothing: paths.no_revocations,
         }
@@ -212,6 +190,7 @@ impl Described {
 
     fn log(&self, listening: &[SocketAddr], observe: SocketAddr, control: Option<&ControlAddress>) {
         let [snapshot_max_age, max_session_age, max_certificate_age, idle_timeout] = &self.limits;
+        let [drain, drain_delay, stop_timeout] = &self.ends;
         tracing::info!(
             event = "start",
             version = env!("CARGO_PKG_VERSION"),
@@ -234,6 +213,9 @@ impl Described {
             max_session_age,
             max_certificate_age,
             idle_timeout,
+            drain,
+            drain_delay,
+            stop_timeout,
             workers = self.workers,
             observe = %observe,
             control = control.map_or_else(|| "none".to_owned(), ToString::to_string),

@@ -6,6 +6,7 @@
 //! Invariants: trust is decided in `trust` and nowhere here; nothing is forwarded without a [`trust::Permit`];
 //! a session never leaves its worker; the clock is read in `clock.rs` only.
 
+mod accept_failures;
 mod app;
 mod audit;
 mod body;
@@ -148,7 +149,7 @@ pub fn start(config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Result<A
     }
     let vitals: Vec<_> = desks.iter().map(|desk| desk.vitals.clone()).collect();
     let (stop, stopping) = watch::channel(false);
-    listener::start_acceptor(listeners, desks, &config, stopping)?;
+    listener::start_acceptor(listeners, desks, (&config, &metrics), stopping)?;
     let pulse = vitals.iter().map(|_| (0, clock::monotonic())).collect();
     let (pulse, gone) = (Mutex::new(pulse), tokio::sync::Mutex::new(last));
     Ok(Arc::new(Running { addresses, vitals, pulse, ending: AtomicBool::new(false), stop, gone }))

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::StartFailure;
+use crate::accept_failures::AcceptFailures;
 use crate::config::Config;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -96,22 +97,22 @@ pub(crate) fn start_worker(
 pub(crate) fn start_acceptor(
     listeners: Vec<TcpListener>,
     desks: Vec<Desk>,
-    config: &Config,
+    (config, metrics): (&Config, &Arc<Metrics>),
     stop: watch::Receiver<bool>,
 ) -> Result<(), StartFailure> {
     let slots = Arc::new(Semaphore::new(config.limits.connections));
-    let handshakes = Arc::new(Semaphore::new(config.limits.handshakes));
+    let (handshakes, metrics) = (Arc::new(Semaphore::new(config.limits.handshakes)), metrics.clone());
     on_thread("acceptor".to_owned(), move || async move {
         let desks = Arc::new(desks);
         let mut tasks = tokio::task::JoinSet::new();
         for (inbound, listener) in listeners.into_iter().enumerate() {
             let (slots, handshakes) = (slots.clone(), handshakes.clone());
-            let (desks, mut stop) = (desks.clone(), stop.clone());
+            let (desks, mut stop, failures) = (desks.clone(), stop.clone(), AcceptFailures::new(metrics.clone()));
             tasks.spawn_local(async move {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 tokio::select! {
                     _ = stop.wait_for(|stopping| *stopping) => {}
-                    () = accept_for_ever(&listener, inbound, &desks, (slots.clone(), handshakes.clone())) => {}
+                    () = accept_for_ever((&listener, inbound), &desks, &failures, (slots.clone(), handshakes.clone())) => {}
                 }
                 accept_rest(listener, inbound, &desks, (slots, handshakes));
             });
@@ -121,9 +122,9 @@ pub(crate) fn start_acceptor(
 }
 
 async fn accept_for_ever(
-    listener: &tokio::net::TcpListener,
-    inbound: usize,
+    (listener, inbound): (&tokio::net::TcpListener, usize),
     desks: &[Desk],
+    failures: &AcceptFailures,
     (slots, handshakes): (Arc<Semaphore>, Arc<Semaphore>),
 ) {
     loop {
@@ -134,9 +135,12 @@ async fn accept_for_ever(
         };
         let accepted = listener.accept().await.and_then(|(socket, peer)| Ok((socket.into_std()?, peer)));
         match accepted {
-            Ok((socket, peer)) => hand_over(Arriving { socket, peer, inbound, slot, handshake_slot }, desks),
+            Ok((socket, peer)) => {
+                failures.recovered();
+                hand_over(Arriving { socket, peer, inbound, slot, handshake_slot }, desks);
+            }
             Err(error) => {
-                tracing::error!(target: "portcullis", event = "accept_failed", error = error.to_string());
+                failures.failed(&error);
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -187,6 +191,7 @@ mod tests {
         let desks = [first, second].map(|arrivals| Desk { arrivals, vitals: Arc::default() });
         let _clients: Vec<_> = (0..10).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let slots = || Arc::new(Semaphore::new(100));
+        let failures = AcceptFailures::new(Arc::new(Metrics::new("0.0.0-test").unwrap()));
         let shared_out = async {
             for _ in 0..5 {
                 one.recv().await.unwrap();
@@ -194,7 +199,7 @@ mod tests {
             }
         };
         tokio::select! {
-            () = accept_for_ever(&listener, 0, &desks, (slots(), slots())) => {}
+            () = accept_for_ever((&listener, 0), &desks, &failures, (slots(), slots())) => {}
             shared = tokio::time::timeout(Duration::from_secs(20), shared_out) => shared.unwrap(),
         }
         assert_eq!(desks.map(|desk| desk.vitals.sessions.load(Ordering::Relaxed)), [5, 5]);

@@ -59,6 +59,7 @@ impl ProxyProcess {
             .arg(authority.path("revocations.jsonl"))
             .args(["--observe", &observe.to_string()])
             .args(["--log-format", "text"])
+            .args(["--drain-delay", "0s"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -51,6 +51,7 @@ impl Pki {
             ("--allow", "uri:spiffe://dev.portcullis/ns/demo/*".to_owned()),
             ("--revocations", self.text("revocations.jsonl")),
             ("--observe", "127.0.0.1:0".to_owned()),
+            ("--drain-delay", "0s".to_owned()),
         ]
     }
 }
