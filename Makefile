@@ -4,7 +4,7 @@
 .PHONY: help run test check certs bench bench-peers bench-swap bench-cut fuzz deny
 
 # Debian packages that the tests use: real clients and a real Prometheus, none of them ours; Python for schemathesis.
-PACKAGES := curl openssl nghttp2-client prometheus python3-venv
+PACKAGES := curl openssl nghttp2-client prometheus python3-venv redis-server redis-tools haproxy nginx postgresql
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## This list
