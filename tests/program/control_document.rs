@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::control::{By, Office};
 use crate::program::Program;
+use crate::stream::Stream;
 use crate::tools::{command, run};
 
 /// As `tests/tools` installs it.
@@ -26,6 +27,9 @@ async fn the_api_does_what_its_document_says_and_nothing_else() {
     office.operator("anna");
     let flags = office.by_certificate(&["anna=read", "anna=deny", "anna=push", "anna=end"]);
     let program = Program::start(&flags).await;
+    // Somebody whose session can be shown and ended.
+    office.stage.client("alice");
+    let alices = Stream::open(&office.stage, &program, ("alice", "--http2")).await;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let mut schemathesis = command(target.join(SCHEMATHESIS).to_str().unwrap());
     let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -40,13 +44,15 @@ async fn the_api_does_what_its_document_says_and_nothing_else() {
         .args(["--tls-verify", &office.stage.text("server_root.pem")])
         .args(["--seed", "1", "--generation-deterministic"])
         .args(["--max-examples", "20", "--no-color"]);
-    let asked = tokio::time::timeout(Duration::from_secs(60), schemathesis.output()).await;
+    let asked = tokio::time::timeout(Duration::from_secs(120), schemathesis.output()).await;
     let output = asked.expect("schemathesis ends in time").expect("tests/tools has installed schemathesis");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("Tested: 10"), "{text}");
+    assert!(text.contains("Tested: 14"), "{text}");
     // It has come through to the desk: something was denied, and something refused.
     let events = program.log.events("control");
     assert!(events.iter().any(|line| line["action"] == "deny" && line["result"] == "denied"), "{text}");
     assert!(events.iter().any(|line| line["action"] == "push" && line["result"] == "refused"), "{text}");
+    assert!(events.iter().any(|line| line["action"] == "end" && line["result"] == "ended"), "{text}");
+    alices.end().await.assert_broken();
 }

@@ -16,6 +16,7 @@ mod control_document;
 mod control_limits;
 mod control_push;
 mod control_roles;
+mod control_sessions;
 mod crls;
 mod curl;
 mod ending;

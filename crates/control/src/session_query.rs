@@ -13,6 +13,8 @@ use crate::problem::Problem;
 
 /// A serial number has at most 20 octets (RFC 5280 §4.1.2.2); some authorities give more.
 const SERIAL_OCTETS: usize = 64;
+/// A hundred years in seconds: beyond it a slip of the keyboard is more likely.
+const OLDEST: u64 = 36_525 * 86_400;
 
 /// As they are spelled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +35,7 @@ impl Parts {
             identity: self.identity.as_deref().map(identity).transpose()?,
             serial: self.serial.as_deref().map(serial).transpose()?,
             issuer: self.issuer.as_deref().map(issuer).transpose()?,
-            older_than: self.older_than.map(Duration::from_secs),
+            older_than: self.older_than.map(age).transpose()?,
         })
     }
 
@@ -86,6 +88,13 @@ fn issuer(text: &str) -> Result<Sha256, Problem> {
                     list of sessions shows it in issuer_key";
         invalid(form.to_owned())
     })
+}
+
+fn age(seconds: u64) -> Result<Duration, Problem> {
+    if seconds > OLDEST {
+        return Err(invalid("older_than: write seconds, for a hundred years at most".to_owned()));
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 /// The pairs of a query, each name once and one of `known`.

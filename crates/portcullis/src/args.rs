@@ -14,6 +14,7 @@ use crate::control_flags::ControlFlags;
 use crate::remote::args::{DenyWish, LookWish, UndenyWish};
 use crate::revocation_flags::RevocationFlags;
 use crate::revocations::args::RevocationsCommand;
+use crate::sessions::args::SessionsCommand;
 use crate::stop_flags::StopFlags;
 
 /// What the command line asks for.
@@ -75,6 +76,11 @@ pub(crate) enum Command {
     Denials(LookWish),
     /// Show what a running sidecar knows about revocations
     State(LookWish),
+    /// See who is connected to a running sidecar, and end sessions
+    Sessions {
+        #[command(subcommand)]
+        command: SessionsCommand,
+    },
 }
 
 /// The flags of `run` and `check`.
@@ -263,7 +269,8 @@ fn told(error: &clap::Error) -> Asked {
         return Asked::Text(error.render().to_string());
     }
     if [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand].contains(&kind) {
-        let sentence = "say what to do, like run, check, deny or revocations push; --help lists everything";
+        let sentence =
+            "say what to do, like run, check, deny, sessions list or revocations push; --help lists everything";
         return Asked::Wrong(sentence.to_owned());
     }
     Asked::Wrong(one_sentence(&error.render().to_string()))

@@ -25,6 +25,7 @@ mod resolve;
 mod revocation_flags;
 mod revocations;
 mod run;
+mod sessions;
 mod state;
 mod stop_flags;
 
@@ -52,6 +53,19 @@ pub(crate) enum Failure {
     NotAllowed(String),
     /// The answer is no, and was told: only the exit code is left to say.
     Told(u8),
+}
+
+impl Failure {
+    /// In words; empty where it was told before.
+    pub(crate) fn sentence(self) -> String {
+        match self {
+            Failure::AtStart(sentence)
+            | Failure::WhileRunning(sentence)
+            | Failure::Unreachable(sentence)
+            | Failure::NotAllowed(sentence) => sentence,
+            Failure::Told(_) => String::new(),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -96,5 +110,6 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Undeny(wish) => denials::undeny(&wish),
         Command::Denials(wish) => denials::denials(&wish),
         Command::State(wish) => state::state(&wish),
+        Command::Sessions { command } => sessions::sessions(&command),
     }
 }

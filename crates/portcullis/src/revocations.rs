@@ -12,7 +12,7 @@ mod import;
 mod inspect;
 mod issued_by;
 mod keys;
-mod pem;
+pub(crate) mod pem;
 pub(crate) mod progress;
 pub(crate) mod remotely;
 mod rewrite;
