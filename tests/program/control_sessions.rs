@@ -50,7 +50,7 @@ async fn a_list_shows_who_is_connected_and_every_flag_narrows_it() {
     let [session] = hers.as_slice() else { panic!("{hers:?}") };
     let text = |key: &str| session[key].as_str().unwrap();
     assert_eq!((text("identity"), text("serial")), ("uri:spiffe://td/alice", alice.serial_hex().as_str()));
-    assert_eq!((text("protocol"), text("inbound")), ("http2", program.address.to_string().as_str()));
+    assert_eq!((text("protocol"), text("inbound")), ("http2", program.addresses[0].to_string().as_str()));
     assert_eq!((text("ends_by"), &session["tls"]["version"]), ("max_session_age", &"1.3".into()), "{session}");
     assert_eq!((&session["requests"], &session["open_requests"]), (&1.into(), &1.into()), "{session}");
     assert!(session["bytes_sent"].as_u64().unwrap() > 100, "{session}");
@@ -237,7 +237,7 @@ async fn crowd(office: &Office, program: &Program, sessions: usize) -> Vec<testk
     let client = testkit::TlsClient::new(office.stage.server_root.der(), Some(&leaf));
     let mut crowd = Vec::new();
     for _ in 0..sessions {
-        crowd.push(client.connect(program.address, &["http/1.1"]).await.unwrap());
+        crowd.push(client.connect(program.addresses[0], &["http/1.1"]).await.unwrap());
     }
     crowd
 }
