@@ -139,6 +139,11 @@ impl Program {
         self.metric("portcullis_reloads_total", &[("result", result)]).await
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it still runs")
+    }
+
     /// Asks it to end.
     pub(crate) async fn terminate(&self) {
         self.signal("TERM").await;
@@ -146,7 +151,7 @@ impl Program {
 
     /// Sends it the signal of this name.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it still runs").to_string();
+        let id = self.id().to_string();
         let mut kill = Command::new("sh");
         assert!(kill.args(["-c", "kill -s \"$1\" \"$0\"", &id, name]).status().await.unwrap().success());
     }

@@ -12,9 +12,9 @@ use super::args::Sort;
 use crate::remote::field;
 use crate::revocations::remotely::{number, words};
 
-/// The titles of the columns; the identity is the longest, and comes last.
+/// The titles of the columns; a narrow window shows who, and until when.
 const TITLES: [&str; 12] =
-    ["id", "state", "age", "left", "ends by", "protocol", "requests", "open", "in", "out", "peer", "identity"];
+    ["id", "state", "age", "left", "ends by", "identity", "requests", "open", "in", "out", "protocol", "peer"];
 
 /// The sessions of a list, sorted.
 pub(super) fn sorted(list: &Value, by: Sort) -> Vec<&Value> {
@@ -50,13 +50,13 @@ fn row(session: &Value) -> Vec<String> {
         span(field(session, "age_seconds")),
         left(session),
         words(field(session, "ends_by")),
-        words(field(session, "protocol")),
+        words(field(session, "identity")),
         count("requests"),
         count("open_requests"),
         size(number(field(session, "bytes_received"))),
         size(number(field(session, "bytes_sent"))),
+        words(field(session, "protocol")),
         words(field(session, "peer")),
-        words(field(session, "identity")),
     ]
 }
 
@@ -163,20 +163,9 @@ mod tests {
         let list = list();
         let rows = rows(&sorted(&list, Sort::Left));
         assert_eq!(rows.len(), 4);
-        let expected = [
-            "2",
-            "parked",
-            "1m30s",
-            "3s",
-            "leaf_not_after",
-            "http2",
-            "8",
-            "0",
-            "5 B",
-            "20 kB",
-            "127.0.0.1:5",
-            "uri:spiffe://td/0",
-        ];
+        let who = "uri:spiffe://td/0";
+        let expected =
+            ["2", "parked", "1m30s", "3s", "leaf_not_after", who, "8", "0", "5 B", "20 kB", "http2", "127.0.0.1:5"];
         assert_eq!(rows[1], expected);
         assert_eq!((rows[3][1].as_str(), rows[3][3].as_str()), ("busy", "-"));
         assert_eq!(total(&list), "sessions 3, clients 2, open requests 2, in 15 B, out 20 kB");
