@@ -205,7 +205,7 @@ impl Metrics {
             )?,
             cut_seconds: shelf.histogram(
                 "portcullis_cut_seconds",
-                "From the publish, or the deadline, that ended a session's trust to the close of its socket.",
+                "From the publish, the deadline or the operator's order that ended a session to the close of its socket.",
                 &CUTS,
             )?,
             session_age: shelf.histogram(

@@ -40,15 +40,10 @@ pub(crate) struct Which {
 /// What stands first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sort {
-    /// The least time left
     Left,
-    /// The oldest
     Age,
-    /// The most bytes, both ways
     Bytes,
-    /// The most requests
     Requests,
-    /// By name
     Identity,
 }
 
@@ -65,8 +60,9 @@ reached; 77 not allowed.")]
 pub(crate) struct ListWish {
     #[command(flatten)]
     pub(crate) which: Which,
-    /// What stands first
-    #[arg(long, value_name = "BY", value_enum, default_value = "age")]
+    /// What stands first: the least time left, the oldest, the most bytes or requests, or by name
+    #[arg(long, value_name = "left|age|bytes|requests|identity", value_enum, default_value = "age")]
+    #[arg(hide_possible_values = true)]
     pub(crate) sort: Sort,
     /// No more than so many, whichever they are
     #[arg(long, value_name = "N")]
@@ -103,8 +99,9 @@ Exit codes: 0 ended; 64 wrong input; 69 the sidecar cannot be reached; 77 not al
 pub(crate) struct WatchWish {
     #[command(flatten)]
     pub(crate) which: Which,
-    /// What stands first
-    #[arg(long, value_name = "BY", value_enum, default_value = "left")]
+    /// What stands first: the least time left, the oldest, the most bytes or requests, or by name
+    #[arg(long, value_name = "left|age|bytes|requests|identity", value_enum, default_value = "left")]
+    #[arg(hide_possible_values = true)]
     pub(crate) sort: Sort,
     /// From one look to the next
     #[arg(long, value_name = "DUR", default_value = "1s")]
