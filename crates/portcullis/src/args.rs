@@ -138,7 +138,8 @@ pub(crate) struct Flags {
     /// A client's certificate ends at this age, valid or not [default: no limit]
     #[arg(long, env = "PORTCULLIS_MAX_CERTIFICATE_AGE", value_name = "DUR", hide_env_values = true)]
     pub(crate) max_certificate_age: Option<String>,
-    /// A session without an open request ends after this [default: no limit]
+    /// A session without an open request ends after this; a TCP session, when no byte passed for so long
+    /// [default: no limit]
     #[arg(long, env = "PORTCULLIS_IDLE_TIMEOUT", value_name = "DUR", hide_env_values = true)]
     pub(crate) idle_timeout: Option<String>,
     #[command(flatten)]

@@ -22,8 +22,8 @@ const SSL_CIPHER: u8 = 0x23;
 /// Not in the specification: what Istio's ztunnel sends, and Envoy-based waypoints read, for a client's SPIFFE ID.
 const SPIFFE_ID: u8 = 0xd0;
 
-/// nginx reads headers of at most 4,096 bytes, and a SPIFFE ID may take half of that.
-const LONGEST_NAME: usize = 1024;
+/// RFC 5280's bound on a common name is 64 characters, which are 256 bytes at most.
+const LONGEST_NAME: usize = 256;
 
 /// By TLS, with a certificate shown on this connection, and in this session.
 const CLIENT: u8 = 0x01 | 0x02 | 0x04;
@@ -191,12 +191,12 @@ mod tests {
 
     #[test]
     fn the_length_counts_what_follows_and_what_no_reader_would_take_is_left_out() {
-        let long = "a".repeat(1025);
-        for name in [None, Some("a"), Some(&long[..1024]), Some(&long[..])] {
+        let long = "a".repeat(257);
+        for name in [None, Some("a"), Some(&long[..256]), Some(&long[..])] {
             let header = Introduction { common_name: name, ..introduction("192.0.2.1:1", "192.0.2.2:2") }.header();
             let length = usize::from(header[14]) << 8 | usize::from(header[15]);
             assert_eq!(header.len(), 16 + length);
-            let told = name.filter(|name| name.len() < 1025).map_or(0, |name| 3 + name.len());
+            let told = name.filter(|name| name.len() < 257).map_or(0, |name| 3 + name.len());
             assert_eq!(length, 12 + 4 + 3 + 5 + 10 + 25 + told);
         }
     }
