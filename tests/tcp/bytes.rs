@@ -145,6 +145,6 @@ async fn an_app_that_is_down_costs_its_client_the_connection_and_is_counted() {
     let house = House::before_address(address).protocol(Protocol::Tcp(Tcp::default())).start();
     let mut client = connect(&house, "a").await;
     assert_eq!(read_to_end(&mut client, PATIENCE).await.ending, Ending::Reset);
-    assert_eq!(house.metric("portcullis_app_faults_total", &[("kind", "unreachable")]), 1.0);
     house.wait_for_metric("portcullis_sessions_closed_total", &[("reason", "error")], 1.0).await;
+    assert_eq!(house.metric("portcullis_app_faults_total", &[("kind", "unreachable")]), 1.0);
 }

@@ -2,18 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use proxy::{Order, Wanted};
 use testkit::{Authority, LeafSpec};
 use trust::{Allow, Bundle, IdentityPattern, Speaks, Time};
 
 use crate::stage::{HandedOver, RESET, assert_cut, assert_left, connect};
 use crate::stamps::Side;
-use crate::support::{House, HouseSpec};
+use crate::support::{House, HouseSpec, Pki};
 
 /// A session of `a` and one of `b` with stamps on their way in both directions, when this ends the trust in `a`.
 async fn assert_ends(
     reason: &str,
     build: impl FnOnce(HouseSpec) -> HouseSpec,
-    end_trust: impl FnOnce(&House, &Authority),
+    end_trust: impl AsyncFnOnce(&House, &Authority),
 ) {
     let mut app = HandedOver::start().await;
     let house = build(app.house()).start();
@@ -33,7 +34,7 @@ async fn assert_ends(
     }
     let others = sides.split_off(2);
     let since = Instant::now();
-    end_trust(&house, &other);
+    end_trust(&house, &other).await;
     let published = beginning.elapsed();
     assert_left(&house, 1.0, since).await;
     for (side, who) in sides.into_iter().zip(["client", "app"]) {
@@ -50,33 +51,49 @@ async fn assert_ends(
 
 #[tokio::test]
 async fn a_revocation_ends_a_tunnel() {
-    assert_ends(
-        "revoked",
-        |spec| spec,
-        |house, _| {
-            house.revoke("a");
-        },
-    )
-    .await;
+    let revoke = async |house: &House, _: &Authority| assert!(house.revoke("a") > 0);
+    assert_ends("revoked", |spec| spec, revoke).await;
 }
 
 #[tokio::test]
 async fn a_not_after_ends_a_tunnel() {
-    let until = |house: &House| Time::from_seconds(house.leaf("a").not_after().unix_timestamp());
     let build = |spec: HouseSpec| {
-        let pki = crate::support::Pki::new();
+        let pki = Pki::new();
         pki.put("a", pki.issuing.issue(LeafSpec::spiffe("spiffe://td/a").valid_for(testkit::Duration::minutes(5))));
         spec.pki(pki).with_clock()
     };
-    assert_ends("expired", build, |house, _| house.set_time(until(house).plus(Duration::from_millis(1)))).await;
+    let wait = async |house: &House, _: &Authority| {
+        let last = Time::from_seconds(house.leaf("a").not_after().unix_timestamp());
+        house.set_time(last.plus(Duration::from_millis(1)));
+    };
+    assert_ends("expired", build, wait).await;
 }
 
 #[tokio::test]
 async fn an_anchor_that_leaves_the_bundle_ends_a_tunnel() {
-    let without = |house: &House, other: &Authority| {
+    let without = async |house: &House, other: &Authority| {
         house.publish_bundle(Bundle::new(vec![(other.der().clone(), Speaks::ForAnybody)]).unwrap());
     };
     assert_ends("anchor_removed", |spec| spec, without).await;
+}
+
+#[tokio::test]
+async fn an_identity_that_is_no_longer_allowed_loses_its_tunnel() {
+    let allow = async |house: &House, _: &Authority| {
+        let only = IdentityPattern::parse("uri:spiffe://td/b").unwrap();
+        house.publish_policy(|policy| policy.allow = Allow::Only(vec![only]));
+    };
+    assert_ends("identity_not_allowed", |spec| spec, allow).await;
+}
+
+#[tokio::test]
+async fn an_operator_ends_a_tunnel() {
+    let end = async |house: &House, _: &Authority| {
+        let identity = IdentityPattern::parse("uri:spiffe://td/a").unwrap();
+        let order = Order { by: "uri:spiffe://ops/anna".to_owned(), why: "incident 7".to_owned() };
+        house.live.end(Wanted { identity: Some(identity), ..Wanted::default() }, order).await;
+    };
+    assert_ends("ended_by_operator", |spec| spec, end).await;
 }
 
 #[tokio::test]
@@ -100,15 +117,6 @@ async fn the_limit_of_a_sessions_age_ends_a_tunnel() {
         assert_eq!(heard.ending, RESET);
     }
     assert_cut(&house, "session_too_old", 1.0).await;
-}
-
-#[tokio::test]
-async fn an_identity_that_is_no_longer_allowed_loses_its_tunnel() {
-    let only = || IdentityPattern::parse("uri:spiffe://td/b").unwrap();
-    let allow = |house: &House, _: &Authority| {
-        house.publish_policy(|policy| policy.allow = Allow::Only(vec![only()]));
-    };
-    assert_ends("identity_not_allowed", |spec| spec, allow).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
-//! What a tunnel's idle time is, and what is counted and logged of it.
+//! How long a tunnel may be silent, and what an operator sees of it.
 
 use std::time::{Duration, Instant};
 
+use proxy::Wanted;
 use testkit::read_to_end;
 use tokio::io::AsyncWriteExt as _;
 
@@ -47,4 +48,47 @@ async fn a_tunnel_without_an_idle_limit_stays_however_quiet_it_is() {
     client.write_all(b"?").await.unwrap();
     hears(&mut app, b"?").await;
     assert_eq!(house.metric("portcullis_sessions_closed_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn after_the_apps_goodbye_a_client_that_says_nothing_is_not_waited_for_without_end() {
+    let mut app = HandedOver::start().await;
+    let house = app.house().limits(|limits| limits.tunnel_half_closed = Duration::from_millis(300)).start();
+    let (mut client, mut app) = app.session(&house).await;
+    app.shutdown().await.unwrap();
+    for _ in 0..3 {
+        // Whoever still speaks is heard.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.write_all(b".").await.unwrap();
+        hears(&mut app, b".").await;
+    }
+    assert_eq!(rest(&mut app).await, (vec![], RESET));
+    assert_eq!(rest(&mut client).await, (vec![], Ok(())));
+    house.wait_for_metric("portcullis_sessions_closed_total", &[("reason", "timeout")], 1.0).await;
+}
+
+#[tokio::test]
+async fn after_the_clients_goodbye_an_app_may_think_for_as_long_as_it_likes() {
+    let mut app = HandedOver::start().await;
+    let house = app.house().limits(|limits| limits.tunnel_half_closed = Duration::from_millis(50)).start();
+    let (mut client, mut app) = app.session(&house).await;
+    client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut app).await, (vec![], Ok(())));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    app.write_all(b"forty-two").await.unwrap();
+    drop(app);
+    assert_eq!(rest(&mut client).await, (b"forty-two".to_vec(), Ok(())));
+}
+
+#[tokio::test]
+async fn an_operator_sees_a_tunnel_as_one_open_request_with_its_bytes() {
+    let mut app = HandedOver::start().await;
+    let house = app.house().start();
+    let (mut client, mut app) = app.session(&house).await;
+    client.write_all(b"12345").await.unwrap();
+    hears(&mut app, b"12345").await;
+    let rows = house.live.sessions(Wanted::default()).next().await.unwrap();
+    let [row] = rows.as_slice() else { panic!("{} rows", rows.len()) };
+    assert_eq!((row.negotiated.protocol(), row.requests, row.open), ("tcp", 1, 1));
+    assert_eq!((row.received, row.sent), (5, 0));
 }

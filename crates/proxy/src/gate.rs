@@ -65,6 +65,11 @@ impl Gate {
         self.state.load(Relaxed) == OPEN
     }
 
+    /// Whether the socket's close is a reset, however it comes to it.
+    pub(crate) fn resets_at_close(&self, resets: bool) {
+        self.abort.store(resets, Relaxed);
+    }
+
     pub(crate) fn aborts(&self) -> bool {
         self.abort.load(Relaxed)
     }
@@ -149,11 +154,6 @@ impl GatedStream {
     /// The socket below TLS.
     pub(crate) fn socket(&mut self) -> &mut ClientSocket {
         self.stream.get_mut().0
-    }
-
-    /// Not one more byte, and an abortive close.
-    pub(crate) fn shut(&self) {
-        self.gate.shut();
     }
 
     /// What the handshake chose.

@@ -31,7 +31,6 @@ mod observe;
 mod path;
 mod preview;
 mod proxy_protocol;
-mod pump;
 mod refuse;
 mod request;
 mod revocation_metrics;

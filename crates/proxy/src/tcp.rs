@@ -4,15 +4,13 @@
 //! every read and write; it counts as one open request for as long as it lives. It must never let one side take for an
 //! end what was none: only when both sides said that they were done are both closed in peace, else both are reset.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::ErrorKind;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Poll;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{sleep, timeout};
 use trust::{Certificate, Permit};
 
 use crate::audit;
@@ -22,55 +20,33 @@ use crate::fault::Fault;
 use crate::gate::{GatedStream, Guarded};
 use crate::metrics::RequestProtocol;
 use crate::proxy_protocol::Introduction;
-use crate::pump::{Broken, Pump};
+use crate::tunnel::{ByteEnd, Cargo, Ferry, Side, Step};
+use crate::tunnel_client::last_words;
 use crate::wire::AppSocket;
 use crate::worker::{Registration, Worker};
-
-/// How long, and how much of, what a client still sends is thrown away once its app said goodbye and takes no more:
-/// closing at once would reset the connection, and the app's last words with it.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-const MAX_IGNORED: u64 = 1 << 20;
 
 /// Serves until both sides are done, one breaks, or the session is cut.
 pub(crate) async fn serve(registration: Registration, client: GatedStream) {
     let (worker, connection) = (registration.worker.clone(), registration.connection.clone());
-    let mut ends = Ends { client, app: None, whole: false };
     let _open = OpenTunnel::begin(&worker, &connection);
+    // Whatever ends this from now on, a panic or the end of the runtime included, ends it by a reset.
+    connection.gate.resets_at_close(true);
     let Some(permit) = judged(&worker, &connection) else { return };
     let ended = tokio::select! {
         biased;
         _ = connection.until_cut() => return,
-        ended = carry(permit, &mut ends, &registration) => ended,
+        ended = dial_and_carry(permit, client, &registration) => ended,
     };
     if connection.cut_reason().is_some() {
         // What the gates refused is nobody's fault.
         return;
     }
-    ends.whole = ended == Ended::Whole;
     match ended {
         Ended::Whole => {}
         Ended::ByClient(end) => connection.end(end),
         Ended::ByApp(fault) => {
             worker.metrics.app_fault(fault);
             connection.end(End::Error);
-        }
-    }
-}
-
-/// Both sides of a tunnel. Dropped before both were done, in whatever way, it leaves no clean end to either.
-struct Ends {
-    client: GatedStream,
-    app: Option<AppSocket>,
-    whole: bool,
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        if !self.whole {
-            self.client.shut();
-            if let Some(app) = &self.app {
-                app.wire.abandon();
-            }
         }
     }
 }
@@ -119,55 +95,85 @@ fn judged(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Option<Permit> {
 enum Ended {
     /// Both sides said that they were done, and all was passed on.
     Whole,
-    /// The client broke off, or left without saying that it was done.
+    /// The client broke off, left without saying that it was done, or says nothing to an app that was.
     ByClient(End),
     ByApp(Fault),
 }
 
 /// Dials the app and carries bytes both ways; the permit is used up by it.
-async fn carry(_: Permit, ends: &mut Ends, registration: &Registration) -> Ended {
+async fn dial_and_carry(_: Permit, mut client: GatedStream, registration: &Registration) -> Ended {
     let Registration { worker, connection, .. } = registration;
     let Some(app) = worker.app(connection.inbound) else { return Ended::ByApp(Fault::Unreachable) };
-    let wire = match app.connect().await {
-        Ok(wire) => wire,
+    let guarded = Guarded { worker: worker.clone(), connection: connection.clone() };
+    let mut socket = match app.dial(guarded).await {
+        Ok(socket) => socket,
         Err(fault) => return Ended::ByApp(fault),
     };
-    if wire.hold_little().is_err() {
-        return Ended::ByApp(Fault::Broken);
-    }
-    let guarded = Guarded { worker: worker.clone(), connection: connection.clone() };
-    let socket = AppSocket { wire, tenant: Rc::new(RefCell::new(Some(guarded))) };
-    let Ends { client, app: place, .. } = ends;
-    let socket = place.insert(socket);
+    socket.wire.resets_at_close(true);
     if let Protocol::Tcp(Tcp { proxy_protocol: true, .. }) = &app.protocol {
-        let Some(header) = introduction(connection, client) else { return Ended::ByClient(End::Error) };
+        let Some(header) = introduction(connection, &mut client) else { return Ended::ByClient(End::Error) };
         match timeout(worker.limits.app_connect, socket.write_all(&header)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Ended::ByApp(Fault::Broken),
             Err(_) => return Ended::ByApp(Fault::TimedOut),
         }
     }
-    let mut carrying = Carrying::default();
-    // The clock is asked for every piece as well: what one side sent after a `notAfter` reaches nobody.
-    let may_pass = || worker.is_trusted(connection);
-    let ended = poll_fn(|context| {
-        if !may_pass() {
-            // The cut signalled.
-            return Poll::Pending;
+    let ends = (ByteEnd::new(client, Bytes::new()), ByteEnd::new(socket, Bytes::new()));
+    let mut ferry = Ferry::new(ends, Cargo::Bytes);
+    let ended = carry(&mut ferry, registration).await;
+    if ended == Ended::Whole && connection.cut_reason().is_none() {
+        connection.gate.resets_at_close(false);
+        ferry.app.stream.wire.resets_at_close(false);
+        if !ferry.is_over() {
+            drop(ferry.app);
+            last_words(&mut ferry.client.stream, registration).await;
         }
-        let (before, now) = (connection.gate.received() + connection.gate.sent(), worker.live.now());
-        let ended = carrying.poll(context, (client, socket), &may_pass);
-        if connection.gate.received() + connection.gate.sent() > before {
-            connection.carried(now);
-        }
-        ended
-    })
-    .await;
-    if ended == Ended::Whole && carrying.refused.is_some() {
-        let mut rest = client.take(MAX_IGNORED);
-        let _ = timeout(LAST_WORDS, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }
     ended
+}
+
+async fn carry(
+    ferry: &mut Ferry<ByteEnd<GatedStream>, ByteEnd<AppSocket>>,
+    Registration { worker, connection, .. }: &Registration,
+) -> Ended {
+    // How far it had come when it was looked at last, since the app was done.
+    let mut seen = None;
+    // The clock is asked for every piece as well: what one side sent after a `notAfter` reaches nobody.
+    let may_pass = || worker.is_trusted(connection);
+    loop {
+        let app_done = ferry.app_is_done();
+        let turn = poll_fn(|context| {
+            if !may_pass() {
+                // The cut signalled.
+                return Poll::Pending;
+            }
+            let (before, now) = (ferry.moved(), worker.live.now());
+            let step = ferry.poll(context, &may_pass);
+            if ferry.moved() != before {
+                connection.carried(now);
+            }
+            step
+        });
+        let step = tokio::select! {
+            biased;
+            step = turn => step,
+            // An app that closed altogether looks like one that still listens, until something is sent to it.
+            () = sleep(worker.limits.tunnel_half_closed), if app_done => {
+                let moved = ferry.moved();
+                if seen.replace(moved) == Some(moved) {
+                    return Ended::ByClient(End::Timeout);
+                }
+                continue;
+            }
+        };
+        match step {
+            Ok(Step::HalfClosed) => {}
+            Ok(Step::Ended) => return Ended::Whole,
+            Err(Side::Client) if ferry.client_closed() => return Ended::ByClient(End::Client),
+            Err(Side::Client) => return Ended::ByClient(End::Error),
+            Err(Side::App) => return Ended::ByApp(Fault::Broken),
+        }
+    }
 }
 
 fn introduction(connection: &Connection, client: &mut GatedStream) -> Option<Vec<u8>> {
@@ -187,53 +193,4 @@ fn introduction(connection: &Connection, client: &mut GatedStream) -> Option<Vec
         spiffe_id: session.chain.identity.spiffe().map(|id| id.uri()),
     };
     Some(introduction.header())
-}
-
-/// Both directions.
-#[derive(Default)]
-struct Carrying {
-    up: Pump,
-    down: Pump,
-    up_done: bool,
-    down_done: bool,
-    /// The app takes no more; what it still says is passed on.
-    refused: Option<ErrorKind>,
-}
-
-impl Carrying {
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        (client, app): (&mut GatedStream, &mut AppSocket),
-        may_pass: &impl Fn() -> bool,
-    ) -> Poll<Ended> {
-        if !self.up_done {
-            match self.up.poll(context, (client, app), may_pass) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.up_done = true,
-                Poll::Ready(Err(Broken::Reader(ErrorKind::UnexpectedEof))) => {
-                    return Poll::Ready(Ended::ByClient(End::Client));
-                }
-                Poll::Ready(Err(Broken::Reader(_))) => return Poll::Ready(Ended::ByClient(End::Error)),
-                Poll::Ready(Err(Broken::Writer(kind))) => {
-                    self.up_done = true;
-                    self.refused = Some(kind);
-                }
-            }
-        }
-        if !self.down_done {
-            match self.down.poll(context, (app, client), may_pass) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.down_done = true,
-                Poll::Ready(Err(Broken::Reader(_))) => return Poll::Ready(Ended::ByApp(Fault::Broken)),
-                Poll::Ready(Err(Broken::Writer(_))) => return Poll::Ready(Ended::ByClient(End::Error)),
-            }
-        }
-        match (self.up_done && self.down_done, self.refused) {
-            (false, _) => Poll::Pending,
-            // The kernel says so of an app that had said goodbye before, and of no other.
-            (true, None | Some(ErrorKind::BrokenPipe)) => Poll::Ready(Ended::Whole),
-            (true, Some(_)) => Poll::Ready(Ended::ByApp(Fault::Broken)),
-        }
-    }
 }

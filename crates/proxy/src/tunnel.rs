@@ -138,26 +138,38 @@ pub(crate) struct Ferry<Client, App> {
     up: Lane,
     down: Lane,
     told_half_closed: bool,
+    client_closed: bool,
 }
 
 impl<Client: End, App: End> Ferry<Client, App> {
     pub(crate) fn new((client, app): (Client, App), cargo: Cargo) -> Ferry<Client, App> {
         let frames = (cargo == Cargo::Frames).then(Tracker::default);
-        Ferry { client, app, cargo, up: Lane::new(None), down: Lane::new(frames), told_half_closed: false }
+        Ferry {
+            client,
+            app,
+            cargo,
+            up: Lane::new(None),
+            down: Lane::new(frames),
+            told_half_closed: false,
+            client_closed: false,
+        }
     }
 
     /// One turn: passes on what there is, up to a bound. [`Step::HalfClosed`] is told once. Asked between reading and
     /// writing, `may_pass` says whether a piece goes on; one that may not is gone, and nothing wakes.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>, may_pass: &impl Fn() -> bool) -> Poll<Result<Step, Side>> {
         let up = match self.up.poll((&mut self.client, &mut self.app), context, may_pass) {
-            Poll::Ready(Err(Broken::Source)) => return Poll::Ready(Err(Side::Client)),
+            Poll::Ready(Err(Broken::Source(kind))) => {
+                self.client_closed = kind == ErrorKind::UnexpectedEof;
+                return Poll::Ready(Err(Side::Client));
+            }
             // It may still have something to say.
             Poll::Ready(Err(Broken::Sink(kind))) => self.up.refuse(kind),
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Pending => Poll::Pending,
         };
         let down = match self.down.poll((&mut self.app, &mut self.client), context, may_pass) {
-            Poll::Ready(Err(Broken::Source)) => return Poll::Ready(Err(Side::App)),
+            Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(Err(Side::App)),
             Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err(Side::Client)),
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Pending => Poll::Pending,
@@ -185,6 +197,16 @@ impl<Client: End, App: End> Ferry<Client, App> {
         self.up.moved.wrapping_add(self.down.moved)
     }
 
+    /// The client closed its connection without saying that it was done.
+    pub(crate) fn client_closed(&self) -> bool {
+        self.client_closed
+    }
+
+    /// The app said that it was done, and its client was told.
+    pub(crate) fn app_is_done(&self) -> bool {
+        self.down.stage == Stage::Ended
+    }
+
     /// Both directions ended, each by its own side.
     pub(crate) fn is_over(&self) -> bool {
         self.up.stage == Stage::Ended && self.down.stage == Stage::Ended
@@ -199,7 +221,7 @@ impl<Client: End, App: End> Ferry<Client, App> {
 
 /// Where a lane broke.
 enum Broken {
-    Source,
+    Source(ErrorKind),
     Sink(ErrorKind),
 }
 
@@ -274,7 +296,7 @@ impl Lane {
                     self.waiting = self.held.split().freeze();
                     self.stage = Stage::Ending;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Source(error.kind()))),
                 Poll::Pending => {
                     if self.unflushed {
                         ready!(sink.poll_flush(context)).map_err(Broken::sink)?;

@@ -137,7 +137,7 @@ pub(crate) async fn over_http1(tunnel: Box<Tunnel>, (stream, read): (GatedStream
 }
 
 /// The app said goodbye, and so did we. What its client still sends is thrown away for a while.
-async fn last_words(stream: &mut GatedStream, registration: &Registration) {
+pub(crate) async fn last_words(stream: &mut GatedStream, registration: &Registration) {
     tokio::select! {
         biased;
         _ = registration.connection.until_cut() => registration.connection.gate.shut(),
