@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::program::Program;
 use crate::script::Script;
-use crate::stage::Stage;
+use crate::stage::{Flags, Stage};
 
 /// A gRPC app, the program before it, and a client of the name `alice`.
 pub(crate) struct Scene {
@@ -17,10 +17,15 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new() -> Scene {
+        Scene::with(|flags| flags).await
+    }
+
+    /// The same, with other flags for the program.
+    pub(crate) async fn with(change: impl FnOnce(Flags) -> Flags) -> Scene {
         let (stage, app) = tokio::join!(Stage::new(), Script::start("grpc_app", &[]));
         stage.client("alice");
         let target = format!("127.0.0.1:{}", app.said("ready")[0]["port"]);
-        let program = Program::start(&stage.flags_before(&target)).await;
+        let program = Program::start(&change(stage.flags_before(&target))).await;
         let folder = stage.folder().to_str().unwrap();
         let client = Script::start("grpc_client", &[folder]).await;
         let mut scene = Scene { stage, app, program, client };

@@ -1,4 +1,5 @@
-//! Every path through the real program, with clients and apps that nobody here wrote: grpcio, h2, http.client, curl.
+//! Every path through the real program, with clients and apps that nobody here wrote: grpcio, h2, http.client, curl,
+//! Envoy.
 //! One module per behaviour; the stage and the program are those of `tests/program`, scripts are in `python/`.
 //! No module may read of a client more than its own user could know, or take a clean end for a cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -22,6 +23,8 @@ mod stream;
 mod tools;
 
 mod clock;
+mod envoy;
+mod gentle;
 mod grpc;
 mod grpc_cut;
 mod paths;

@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use crate::app::{Lease, Seat};
 use crate::clock::monotonic;
 use crate::connection::Connection;
-use crate::drain;
 use crate::fault::Fault;
 use crate::gate::Guarded;
 use crate::headers::{prepare_response, prepare_trailers};
@@ -88,7 +87,6 @@ impl Drop for OpenRequest {
             self.worker.metrics.request_ended(self.started.elapsed());
         }
         self.connection.request_ended(&self.worker.live);
-        drain::request_ended(&self.worker, &self.connection);
     }
 }
 

@@ -15,15 +15,20 @@ use crate::clock::monotonic;
 use crate::connection::Connection;
 use crate::worker::Worker;
 
-/// Of the window this much is for asking; in the rest the requests of whoever was asked last come to their ends.
-const ASKING: (u32, u32) = (3, 4);
-/// A session that rested for so long is closed without a further request: one that is used more often than that is
-/// told by its next answer, since a close may cross a request on its way (RFC 9112 §9.3.1).
-const REST: Duration = Duration::from_millis(500);
+/// Of the window, in twentieths: for asking; and from when and for how long connections are closed that rest even then.
+/// In between, whoever comes at all is told by an answer: a close may cross a request on its way, and the client cannot
+/// know whether that was served (RFC 9112 §9.3.1). What is left is for the requests of those who came last.
+const ASKING: u32 = 10;
+const CLOSING: (u32, u32) = (15, 4);
+const WHOLE: u32 = 20;
 /// Moments are rounded to this, so that a worker wakes a hundred times a second at the most.
 const GRAIN: i64 = 10;
 /// At a stop, so much for each session: their clients shake hands elsewhere, at half a millisecond of CPU each.
 const STOP_SHARE: Duration = Duration::from_millis(1);
+/// At a stop, a connection has to rest for so long, and for so many times as long as it used to between two requests,
+/// before it is closed without a further one.
+const STOP_REST: Duration = Duration::from_millis(500);
+const STOP_RESTS: u32 = 3;
 /// At a stop, how often a worker looks whether sessions have become idle.
 const STOP_BEAT: Duration = Duration::from_millis(10);
 /// At a stop, how long handshakes under way are waited for when nobody else is left.
@@ -46,50 +51,36 @@ pub(crate) enum Leaving {
 pub(crate) struct Departure {
     /// The epoch under which it was planned.
     epoch: u64,
-    at: Time,
-    end: Time,
-    limit: Option<Limit>,
+    asked: Time,
+    /// A connection that rests is closed.
+    closed: Time,
+    end: Option<(Limit, Time)>,
 }
 
 impl Departure {
-    pub(crate) const NONE: Departure = Departure { epoch: 0, at: Time::NEVER, end: Time::NEVER, limit: None };
-
-    /// How long a connection rests before it is closed, once its client was asked.
-    fn rest(&self) -> Duration {
-        REST.min(self.end.since(self.at) / 4)
-    }
+    pub(crate) const NONE: Departure = Departure { epoch: 0, asked: Time::NEVER, closed: Time::NEVER, end: None };
 }
 
 /// Asks a session to leave if its moment has come, and has it closed when it rests; returns when to look again.
 pub(crate) fn see_off(worker: &Worker, connection: &Connection) -> Time {
     let departure = planned(worker, connection);
-    if departure.at == Time::NEVER || connection.is_stopping() || connection.leaving() == Leaving::Closing {
+    let Some((limit, end)) = departure.end else { return Time::NEVER };
+    if connection.is_stopping() || connection.leaving() == Leaving::Closing {
         return Time::NEVER;
     }
     let now = worker.live.now();
-    if now < departure.at {
-        return departure.at;
+    if now < departure.asked {
+        return departure.asked;
     }
-    if connection.ask_to_leave()
-        && let Some(limit) = departure.limit
-    {
+    if connection.ask_to_leave() {
         worker.metrics.endings.drained(Some(limit));
-        audit::draining(connection, (limit, departure.end.since(now)), &worker.live);
+        audit::draining(connection, (limit, end.since(now)), &worker.live);
     }
-    // While a request is open there is nothing to wait for: its end has this looked at again.
-    let rested = connection.session().idle_since().map_or(Time::NEVER, |since| since.plus(departure.rest()));
-    if rested > now {
-        return rested;
+    if now < departure.closed {
+        return departure.closed;
     }
     connection.close_when_idle();
     Time::NEVER
-}
-
-/// The last request of a session ended: if its client was asked to leave before, it may rest now.
-pub(crate) fn request_ended(worker: &Worker, connection: &Connection) {
-    if connection.leaving() == Leaving::Asked && connection.open_requests() == 0 {
-        worker.wake_for(see_off(worker, connection));
-    }
 }
 
 /// The session's departure, planned once for each epoch that it was permitted under.
@@ -104,25 +95,28 @@ fn planned(worker: &Worker, connection: &Connection) -> Departure {
         return known;
     }
     let session = connection.session();
-    let planned = planned_end(&session, &published.state).and_then(|(limit, end)| {
-        let at = moment((session.opened_at, end), worker.limits.drain, connection.id)?;
-        Some(Departure { epoch, at, end, limit: Some(limit) })
+    let departure = planned_end(&session, &published.state).and_then(|(limit, end)| {
+        let (asked, closed) = moments((session.opened_at, end), worker.limits.drain, connection.id)?;
+        Some(Departure { epoch, asked, closed, end: Some((limit, end)) })
     });
-    let departure = planned.unwrap_or(Departure { epoch, ..Departure::NONE });
+    let departure = departure.unwrap_or(Departure { epoch, ..Departure::NONE });
     connection.departure.set(departure);
     departure
 }
 
-/// The moment at which the session of this number is asked to leave, if it lives for so long and the window is so wide.
-/// A session that lives for less than twice the window is left alone for its first half: its client would be sent away
-/// as soon as it came, and come again.
-fn moment((opened, end): (Time, Time), window: Duration, number: u64) -> Option<Time> {
+/// The moments at which the session of this number is asked to leave, and closed if it rests; none if the window is too
+/// narrow for both. A session that lives for less than twice the window is left alone for its first half: its client
+/// would be sent away as soon as it came, and come again.
+fn moments((opened, end): (Time, Time), window: Duration, number: u64) -> Option<(Time, Time)> {
     let window = window.min(end.since(opened) / 2);
     let millis = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-    let (asking, whole) = ASKING;
     let begin = Time::from_millis(end.as_millis().saturating_sub(millis));
-    let at = begin.plus(share(window * asking / whole, number)).as_millis();
-    (millis >= GRAIN).then(|| Time::from_millis(at - at.rem_euclid(GRAIN)))
+    let part = |twentieths: u32| window / WHOLE * twentieths;
+    let rounded = |moment: Time| Time::from_millis(moment.as_millis() - moment.as_millis().rem_euclid(GRAIN));
+    let asked = begin.plus(share(part(ASKING), number));
+    let (from, long) = CLOSING;
+    let closed = begin.plus(part(from)).plus(share(part(long), number));
+    (millis >= 2 * GRAIN).then(|| (rounded(asked), rounded(closed)))
 }
 
 /// The place of a number in a span. Multiples of the golden ratio lie evenly, however many follow one another (Knuth,
@@ -135,14 +129,13 @@ fn share(span: Duration, number: u64) -> Duration {
 }
 
 /// The proxy stops: asks every session of the worker to leave, each at its moment; returns when the last is closed, or
-/// at `Limits::stop`. With few sessions nobody is waited for but those that have just been used.
+/// at `Limits::stop`. With few sessions nobody is waited for but those that are used.
 pub(crate) async fn see_all_off(worker: &Worker) {
     let (began, limits) = (monotonic(), &worker.limits);
-    let (asking, whole) = ASKING;
     let count = worker.vitals.sessions.load(Ordering::Relaxed).saturating_mul(worker.workers);
     let spread = STOP_SHARE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-    let spread = spread.min(limits.drain).min(limits.stop * asking / whole);
-    let rest = REST.min(limits.stop / 8);
+    let spread = spread.min(limits.drain).min(limits.stop * ASKING / WHOLE);
+    let last_call = limits.stop * (WHOLE - 1) / WHOLE;
     loop {
         let elapsed = began.elapsed();
         let shaking_hands = worker.vitals.sessions.load(Ordering::Relaxed) > 0 && elapsed < HANDSHAKES;
@@ -162,12 +155,21 @@ pub(crate) async fn see_all_off(worker: &Worker) {
             if connection.ask_to_leave() {
                 worker.metrics.endings.drained(None);
             }
-            if connection.quiet_since().is_some_and(|since| since.elapsed() >= rest) {
+            if elapsed >= last_call || rests(connection) {
                 connection.close_when_idle();
             }
         }
         sleep(STOP_BEAT).await;
     }
+}
+
+/// Whether a connection has been idle for longer than it used to be between two requests.
+fn rests(connection: &Connection) -> bool {
+    connection.quiet_since().is_some_and(|since| {
+        let requests = u32::try_from(connection.requests()).unwrap_or(u32::MAX).max(1);
+        let usual = since.saturating_duration_since(connection.opened) / requests;
+        since.elapsed() >= STOP_REST.max(usual.saturating_mul(STOP_RESTS))
+    })
 }
 
 #[cfg(test)]
@@ -183,40 +185,49 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(30);
 
     #[test]
-    fn a_thousand_sessions_are_asked_evenly_over_the_first_three_quarters_of_the_window() {
-        let moments: Vec<i64> = (1..=1000)
-            .map(|number| moment((at(0), at(HOUR)), WINDOW, number).unwrap().as_millis() - (HOUR - 30_000))
-            .collect();
-        assert!(moments.iter().all(|moment| (0..22_500).contains(moment)), "{moments:?}");
-        // In each of 45 slots of half a second about 22 of them.
-        for slot in 0..45 {
-            let count = moments.iter().filter(|moment| *moment / 500 == slot).count();
-            assert!((20..=25).contains(&count), "{count} in the slot {slot}");
+    fn a_thousand_sessions_are_asked_evenly_over_the_first_half_of_the_window() {
+        let begin = HOUR - 30_000;
+        let moments: Vec<_> = (1..=1000).map(|number| moments((at(0), at(HOUR)), WINDOW, number).unwrap()).collect();
+        let asked: Vec<_> = moments.iter().map(|(asked, _)| asked.as_millis() - begin).collect();
+        assert!(asked.iter().all(|moment| (0..15_000).contains(moment)), "{asked:?}");
+        // In each of 30 slots of half a second about 33 of them.
+        for slot in 0..30 {
+            let count = asked.iter().filter(|moment| *moment / 500 == slot).count();
+            assert!((30..=37).contains(&count), "{count} in the slot {slot}");
         }
-        assert_eq!(moment((at(0), at(HOUR)), WINDOW, 7), moment((at(0), at(HOUR)), WINDOW, 7));
+        assert_eq!(super::moments((at(0), at(HOUR)), WINDOW, 1), moments.first().copied());
+    }
+
+    #[test]
+    fn between_the_asking_and_the_close_of_a_resting_connection_lies_much_of_the_window_and_some_is_left_behind() {
+        for number in 1..=1000 {
+            let (asked, closed) = moments((at(0), at(HOUR)), WINDOW, number).unwrap();
+            assert!(closed.since(asked) >= Duration::from_secs(13), "{asked:?} {closed:?}");
+            assert!(at(HOUR).since(closed) >= Duration::from_millis(1_500), "{closed:?}");
+        }
     }
 
     #[test]
     fn a_session_shorter_than_twice_the_window_is_left_alone_for_its_first_half() {
         for number in 1..=1000 {
-            let moment = moment((at(1_000), at(5_000)), WINDOW, number).unwrap();
-            assert!((3_000..4_500).contains(&moment.as_millis()), "{moment:?}");
+            let (asked, closed) = moments((at(1_000), at(5_000)), WINDOW, number).unwrap();
+            assert!((3_000..4_000).contains(&asked.as_millis()), "{asked:?}");
+            assert!((4_500..4_900).contains(&closed.as_millis()), "{closed:?}");
         }
     }
 
     #[test]
     fn nobody_is_asked_without_a_window_or_without_a_life() {
-        assert_eq!(moment((at(0), at(HOUR)), Duration::ZERO, 1), None);
-        assert_eq!(moment((at(5_000), at(5_010)), WINDOW, 1), None);
-        assert_eq!(moment((at(5_000), at(4_000)), WINDOW, 1), None);
+        assert_eq!(moments((at(0), at(HOUR)), Duration::ZERO, 1), None);
+        assert_eq!(moments((at(5_000), at(5_010)), WINDOW, 1), None);
+        assert_eq!(moments((at(5_000), at(4_000)), WINDOW, 1), None);
     }
 
     #[test]
     fn the_ends_of_time_do_no_harm() {
-        let longest = Duration::MAX;
         for (opened, end) in [(Time::BEGINNING, Time::NEVER), (at(0), Time::NEVER), (Time::BEGINNING, at(0))] {
-            let moment = moment((opened, end), longest, u64::MAX).unwrap();
-            assert!(opened <= moment && moment <= end, "{moment:?}");
+            let (asked, closed) = moments((opened, end), Duration::MAX, u64::MAX).unwrap();
+            assert!(opened <= asked && asked <= closed && closed <= end, "{asked:?} {closed:?}");
         }
     }
 }

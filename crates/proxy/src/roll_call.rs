@@ -90,7 +90,7 @@ fn row(connection: &Connection, session: &Session, state: &TrustState) -> Row {
         received: connection.gate.received(),
         sent: connection.gate.sent(),
         parked: connection.is_parked(),
-        leaving: connection.is_stopping(),
+        leaving: connection.is_stopping() || connection.is_leaving(),
         epoch: connection.judged().0,
         ends: first_end(session, state),
     }
