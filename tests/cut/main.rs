@@ -27,5 +27,6 @@ mod races;
 mod sessions;
 mod stage;
 mod stale;
+mod stamps;
 mod stopping;
 mod uploads;

@@ -2,9 +2,9 @@
 //! Tests start it behind the proxy's h2c side; dropping it ends everything it serves.
 //! It must never hold back flow control: a stalled stream in a test is stalled by the test.
 //!
-//! `/stream` messages `chunk N` every 2 ms without end · `/refuse` trailers-only with `grpc-status: 7` ·
-//! `/reset` answers a head, then resets the stream with CANCEL · `/goaway` answers, then ends the connection gracefully ·
-//! anything else echoes DATA as it comes and ends with `grpc-status: 0`.
+//! `/stream` messages `chunk N` every 2 ms without end · `/stamps` stamps (`stamp.rs`) as fast as they are taken ·
+//! `/refuse` trailers-only with `grpc-status: 7` · `/reset` answers a head, then resets the stream with CANCEL ·
+//! `/goaway` answers, then ends the connection gracefully · anything else echoes DATA as it comes and ends with `grpc-status: 0`.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -22,8 +22,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::exchange::ClientError;
 use crate::http2_client::send_bytes;
 use crate::journal::{BodyState, Journal};
+use crate::stamp::stamp;
 
 const PACE: Duration = Duration::from_millis(2);
+/// Room for a whole window of the smallest frames: h2 counts up to 256 for each.
+const SMALL_FRAMES: usize = 65_535 * 256;
 
 /// An h2c app that records. What it saw is in its `Journal`, whose methods can be called on the app itself.
 #[derive(Debug)]
@@ -93,7 +96,10 @@ impl Drop for Counted {
 async fn serve(stream: TcpStream, journal: Arc<Journal>) {
     let number = journal.connection_opened();
     let _counted = Counted(Arc::clone(&journal));
-    let Ok(mut connection) = h2::server::Builder::new().handshake::<_, Bytes>(stream).await else { return };
+    let mut builder = h2::server::Builder::new();
+    // h2 would end a connection on which a hundred small frames wait for this task's turn.
+    builder.data_frame_budget(SMALL_FRAMES);
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
@@ -141,6 +147,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     let Ok(sender) = respond.send_response(reply, false) else { return };
     let _ = match head.uri.path() {
         "/stream" => stream(body, sender, recorded).await,
+        "/stamps" => stamped(sender).await,
         "/reset" => reset(sender),
         _ => echo(body, sender, recorded).await,
     };
@@ -166,6 +173,13 @@ async fn stream(body: RecvStream, mut sender: SendStream<Bytes>, recorded: Recor
     }
     upload.abort();
     Ok(())
+}
+
+async fn stamped(mut sender: SendStream<Bytes>) -> Result<(), ClientError> {
+    loop {
+        send_bytes(&mut sender, Bytes::copy_from_slice(&stamp().to_be_bytes())).await?;
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn echo(mut body: RecvStream, mut sender: SendStream<Bytes>, recorded: Recorded) -> Result<(), ClientError> {

@@ -5,8 +5,8 @@
 //! reading the body · `/hints` 103 Early Hints first · `/trailers` ends with `x-checksum: 42` (hyper writes trailers
 //! only to requests with `te: trailers`) · `/close` announces its close · `/vanish` closes without announcing it ·
 //! `/upload` reads all and answers the number of bytes · `/chunks/N` N lines 2 ms apart, then a clean end ·
-//! `/events` server-sent events `data: N` every 2 ms without end · `/deaf` neither reads nor answers ·
-//! anything else reads all and answers `hello`.
+//! `/events` server-sent events `data: N` every 2 ms without end · `/deaf` neither reads nor answers · `/stamps` stamps
+//! (`stamp.rs`) as fast as they are taken, without end · anything else reads all and answers `hello`.
 //!
 //! It must never read more of a body than its client has sent, nor collect one before it is recorded.
 
@@ -24,6 +24,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::journal::{BodyState, Journal};
+use crate::stamp::stamp;
 use crate::tap::Wire;
 
 const PACE: Duration = Duration::from_millis(2);
@@ -44,7 +45,7 @@ pub(crate) async fn answer(visit: Visit, request: Request<Incoming>) -> Result<R
     let mut body = RecordedBody::new(body, Arc::clone(&visit.journal), number);
     let path = head.uri.path().to_owned();
     let (route, argument) = split(&path);
-    if !matches!(route, "echo" | "stream" | "events" | "chunks" | "status" | "upload" | "deaf") {
+    if !matches!(route, "echo" | "stream" | "events" | "stamps" | "chunks" | "status" | "upload" | "deaf") {
         // The answer waits for the whole body, as most applications do.
         read_all(&mut body).await;
     }
@@ -53,6 +54,7 @@ pub(crate) async fn answer(visit: Visit, request: Request<Incoming>) -> Result<R
         "stream" => lines(body, u64::MAX, |number| format!("chunk {number}\n")),
         "chunks" => lines(body, argument, |number| format!("chunk {number}\n")),
         "events" => events(body),
+        "stamps" => stamped(body),
         // The body is held, so that nobody reads it.
         "deaf" => std::future::pending().await,
         "bytes" => Response::new(Pattern { left: argument }.boxed_unsync()),
@@ -123,6 +125,17 @@ fn lines(mut body: RecordedBody, count: u64, line: fn(u64) -> String) -> Reply {
             if sender.send_data(Bytes::from(line(number))).await.is_err() {
                 return;
             }
+        }
+    });
+    Response::new(receiver.boxed_unsync())
+}
+
+fn stamped(mut body: RecordedBody) -> Reply {
+    let (mut sender, receiver) = Channel::<Bytes, hyper::Error>::new(1);
+    tokio::spawn(async move { read_all(&mut body).await });
+    tokio::spawn(async move {
+        while sender.send_data(Bytes::copy_from_slice(&stamp().to_be_bytes())).await.is_ok() {
+            tokio::task::yield_now().await;
         }
     });
     Response::new(receiver.boxed_unsync())

@@ -88,6 +88,7 @@ def download(channel, count, timeout=20):
 
 
 def talk(channel, count):
+    """Sends and reads so many messages."""
     call = channels[channel].stream_stream(SERVICE + "Talk")((stamp() for _ in range(count)), timeout=20)
     received = sum(1 for _ in call)
     return {**told(call), "received": received}
