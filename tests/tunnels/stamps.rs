@@ -1,5 +1,6 @@
 //! From the publish on no byte passes, in either direction: every byte of a stream carries the time at which it was sent,
-//! by an app on a thread of its own, and none that was sent after the publish arrives.
+//! by an app on a thread of its own, and none that was sent after the publish arrives. How soon all is over is measured in
+//! `cuts.rs`: here an app sends as fast as it can.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,6 @@ use testkit::websocket::{BINARY, CLOSE, Frame, accepting};
 
 use crate::client::{BOTH, Over, Tunnel, Version, open, open_connect};
 use crate::cuts::{Cause, close};
-use crate::stage::assert_left;
 use crate::support::{House, eventually};
 
 /// Nanoseconds on a clock that app and test share.
@@ -132,16 +132,15 @@ async fn assert_nothing_passes(cause: Cause, version: Version, (frames, pace): (
     let reading = tokio::spawn(async move { (down.rest().await, down) });
     eventually("both directions flow", || app.sent.load(Ordering::SeqCst) > 50 && app.heard.load(Ordering::SeqCst) > 0)
         .await;
-    let since = Instant::now();
     cause.end(&house);
     let published = stamp();
     let ((bytes, over), down) = reading.await.unwrap();
     up.await.unwrap();
-    assert_left(&house, 0.0, since).await;
+    house.wait_for_metric("portcullis_sessions_active", &[], 0.0).await;
     down.closed().await;
     eventually("the app has heard both ends", || app.ended.load(Ordering::SeqCst) == 2).await;
     let (came, others, rest) = stamps(frames, bytes);
-    assert!(came.len() > 20, "{case}: only {} stamps", came.len());
+    assert!(!came.is_empty(), "{case}: nothing came at all");
     let late = came.iter().filter(|at| **at > published).count();
     assert_eq!(late, 0, "{case}: {late} of {} records were sent after the publish", came.len());
     let heard = app.heard.load(Ordering::SeqCst);

@@ -5,6 +5,7 @@
 //! end what was none: only when both sides said that they were done are both closed in peace, else both are reset.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -169,8 +170,8 @@ async fn carry(
         match step {
             Ok(Step::HalfClosed) => {}
             Ok(Step::Ended) => return Ended::Whole,
-            Err(Side::Client) if ferry.client_closed() => return Ended::ByClient(End::Client),
-            Err(Side::Client) => return Ended::ByClient(End::Error),
+            Err(Side::Client(ErrorKind::UnexpectedEof)) => return Ended::ByClient(End::Client),
+            Err(Side::Client(_)) => return Ended::ByClient(End::Error),
             Err(Side::App) => return Ended::ByApp(Fault::Broken),
         }
     }

@@ -117,7 +117,7 @@ fn as_length(bytes: usize) -> u64 {
 /// Which side broke the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    Client,
+    Client(ErrorKind),
     App,
 }
 
@@ -138,31 +138,19 @@ pub(crate) struct Ferry<Client, App> {
     up: Lane,
     down: Lane,
     told_half_closed: bool,
-    client_closed: bool,
 }
 
 impl<Client: End, App: End> Ferry<Client, App> {
     pub(crate) fn new((client, app): (Client, App), cargo: Cargo) -> Ferry<Client, App> {
         let frames = (cargo == Cargo::Frames).then(Tracker::default);
-        Ferry {
-            client,
-            app,
-            cargo,
-            up: Lane::new(None),
-            down: Lane::new(frames),
-            told_half_closed: false,
-            client_closed: false,
-        }
+        Ferry { client, app, cargo, up: Lane::new(None), down: Lane::new(frames), told_half_closed: false }
     }
 
     /// One turn: passes on what there is, up to a bound. [`Step::HalfClosed`] is told once. Asked between reading and
     /// writing, `may_pass` says whether a piece goes on; one that may not is gone, and nothing wakes.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>, may_pass: &impl Fn() -> bool) -> Poll<Result<Step, Side>> {
         let up = match self.up.poll((&mut self.client, &mut self.app), context, may_pass) {
-            Poll::Ready(Err(Broken::Source(kind))) => {
-                self.client_closed = kind == ErrorKind::UnexpectedEof;
-                return Poll::Ready(Err(Side::Client));
-            }
+            Poll::Ready(Err(Broken::Source(kind))) => return Poll::Ready(Err(Side::Client(kind))),
             // It may still have something to say.
             Poll::Ready(Err(Broken::Sink(kind))) => self.up.refuse(kind),
             Poll::Ready(Ok(())) => Poll::Ready(()),
@@ -170,12 +158,12 @@ impl<Client: End, App: End> Ferry<Client, App> {
         };
         let down = match self.down.poll((&mut self.app, &mut self.client), context, may_pass) {
             Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(Err(Side::App)),
-            Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err(Side::Client)),
+            Poll::Ready(Err(Broken::Sink(kind))) => return Poll::Ready(Err(Side::Client(kind))),
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Pending => Poll::Pending,
         };
         if self.client.poll_gone(context).is_ready() {
-            return Poll::Ready(Err(Side::Client));
+            return Poll::Ready(Err(Side::Client(ErrorKind::ConnectionReset)));
         }
         // An app that ended a WebSocket has said all, and hears nothing more.
         let enough = up.is_ready() || self.cargo == Cargo::Frames;
@@ -195,11 +183,6 @@ impl<Client: End, App: End> Ferry<Client, App> {
     /// Grows with each piece that is passed on.
     pub(crate) fn moved(&self) -> u64 {
         self.up.moved.wrapping_add(self.down.moved)
-    }
-
-    /// The client closed its connection without saying that it was done.
-    pub(crate) fn client_closed(&self) -> bool {
-        self.client_closed
     }
 
     /// The app said that it was done, and its client was told.

@@ -5,7 +5,7 @@
 //! two ends would take a clean end for the end of what was said.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -130,6 +130,8 @@ pub(crate) async fn over_http1(tunnel: Box<Tunnel>, (stream, read): (GatedStream
             gate.shut();
             registration.connection.end(match ended {
                 Ended::TimedOut => SessionEnd::Timeout,
+                // Without close_notify, as many clients go when all is said.
+                Ended::Broken(Side::Client(ErrorKind::UnexpectedEof)) => SessionEnd::Client,
                 Ended::Whole | Ended::Broken(_) | Ended::Cut(_) => SessionEnd::Error,
             });
         }
@@ -156,7 +158,7 @@ pub(crate) async fn over_http2(tunnel: Box<Tunnel>, send: SendStream<Bytes>) {
         ferry.app.stream.wire.abandon();
     }
     match ended {
-        Ended::Whole | Ended::Broken(Side::Client) => {}
+        Ended::Whole | Ended::Broken(Side::Client(_)) => {}
         Ended::Cut(cut) => {
             let told = match notice(&ferry, &cut) {
                 Notice::Close(frame) => ferry.client.end_with(frame),
@@ -222,7 +224,7 @@ impl End for StreamEnd {
         if room == 0 {
             match ready!(self.send.poll_capacity(context)) {
                 Some(there) => room = there.map_err(broken)?,
-                None => return Poll::Ready(Err(io::Error::from(io::ErrorKind::BrokenPipe))),
+                None => return Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
             }
         }
         self.last_turn = self.connection.turns();
