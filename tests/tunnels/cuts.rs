@@ -343,15 +343,14 @@ async fn a_client_without_a_window_for_the_close_is_reset() {
 /// What the client's own kernel holds for it, once that does not grow any more.
 async fn held_by_the_kernel(tunnel: &Tunnel) -> usize {
     let mut seen = vec![0; 64 << 20];
-    let mut before = 0;
-    loop {
+    let (mut before, mut same) = (0, 0);
+    while same < 3 || before < 100_000 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = tunnel.socket().unwrap().peek(&mut seen).await.unwrap();
-        if now == before && now > 100_000 {
-            return now;
-        }
+        same = if now == before { same + 1 } else { 0 };
         before = now;
     }
+    before
 }
 
 #[tokio::test]
@@ -373,7 +372,9 @@ async fn a_client_that_does_not_read_is_reset_and_gets_no_byte_beyond_its_own_bu
         house.revoke("a");
         assert_left(&house, 0.0, since).await;
         let (bytes, over) = tunnel.rest().await;
-        assert!(bytes.len() <= held && matches!(over, Over::Broken(_)), "{} of {held} bytes: {over:?}", bytes.len());
+        // Some may have come with the answer's head, into the client's own memory.
+        let most = held + 32 * 1024;
+        assert!(bytes.len() <= most && matches!(over, Over::Broken(_)), "{} of {held} bytes: {over:?}", bytes.len());
         assert_cut(&house, "revoked", 1.0).await;
         app.wait_for_silence().await;
     }
