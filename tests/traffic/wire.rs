@@ -167,9 +167,10 @@ async fn more_fields_than_the_limit_are_refused_over_http2_and_others_go_on() {
         request = request.header(format!("x-{number}"), "1");
     }
     let answer = client.send(request.body(bytes::Bytes::new()).unwrap()).await.unwrap();
-    assert_eq!(answer.status, 400);
+    assert_eq!(answer.status, 431);
     assert_eq!(client.get("/").await.unwrap().text(), "hello");
     assert_eq!(app.count(), 1);
+    assert_eq!(house.metric("portcullis_limits_total", &[("limit", "header_count")]), 1.0);
 }
 
 #[tokio::test]
@@ -184,10 +185,16 @@ async fn an_http_1_0_client_gets_no_interim_answer() {
 async fn a_head_that_hyper_refuses_is_answered_and_counted_whatever_came_before_it() {
     let (app, house, _raw) = raw().await;
     let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
-    let labels = [("verdict", "refused"), ("reason", "bad_request"), ("protocol", "http1")];
+    let long = format!("X-Long: {}\r\n", "y".repeat(100_000));
     let mut refused = 0.0;
     for before in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        for (line, status) in [("Content-Length : 3\r\n", 400), (&many, 431)] {
+        refused += 1.0;
+        let refusals: [(&str, u16, &str, Option<&str>, fn(f64) -> f64); 3] = [
+            ("Content-Length : 3\r\n", 400, "bad_request", None, |round| round),
+            (&many, 431, "head_too_large", Some("header_count"), |round| 2.0 * round - 1.0),
+            (&long, 431, "head_too_large", Some("header_bytes"), |round| 2.0 * round),
+        ];
+        for (line, status, reason, limit, times) in refusals {
             let mut raw = Raw::connect(&house, &house.client("a")).await;
             raw.say(before).await;
             if !before.is_empty() {
@@ -196,8 +203,11 @@ async fn a_head_that_hyper_refuses_is_answered_and_counted_whatever_came_before_
             raw.say(format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\nGET /behind HTTP/1.1\r\n")).await;
             assert_eq!(raw.answer().await.status(), status, "behind {before:?}");
             assert_eq!(raw.rest().await, (Vec::new(), Ending::Clean), "{status} behind {before:?}");
-            refused += 1.0;
-            house.wait_for_metric("portcullis_requests_total", &labels, refused).await;
+            let labels = [("verdict", "refused"), ("reason", reason), ("protocol", "http1")];
+            house.wait_for_metric("portcullis_requests_total", &labels, times(refused)).await;
+            if let Some(limit) = limit {
+                house.wait_for_metric("portcullis_limits_total", &[("limit", limit)], refused).await;
+            }
         }
     }
     assert_eq!(app.count(), 2);

@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::control_flags::ControlFlags;
+use crate::limit_flags::LimitFlags;
 use crate::remote::args::{DenyWish, LookWish, UndenyWish};
 use crate::revocation_flags::RevocationFlags;
 use crate::revocations::args::RevocationsCommand;
@@ -144,6 +145,8 @@ pub(crate) struct Flags {
     pub(crate) idle_timeout: Option<String>,
     #[command(flatten)]
     pub(crate) stop: StopFlags,
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
     /// Threads that carry sessions [default: the cores that this process may use, cgroup limit included]
     #[arg(long, env = "PORTCULLIS_WORKERS", value_name = "N", hide_env_values = true)]
     pub(crate) workers: Option<String>,
@@ -232,6 +235,7 @@ impl Flags {
         self.revocation.forget_blank_twins(&from_environment);
         self.control.forget_blank_twins(&from_environment);
         self.stop.forget_blank_twins(&from_environment);
+        self.limits.forget_blank_twins(&from_environment);
         for (id, values) in [
             ("inbound", &mut self.inbound),
             ("client_ca", &mut self.client_ca),

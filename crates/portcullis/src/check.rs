@@ -8,7 +8,7 @@ use trust::{Allow, Bundle, Certificate, Knowledge, Snapshot, Time};
 use crate::args::Flags;
 use crate::moment::{distance, rfc3339};
 use crate::resolve::resolve;
-use crate::{Failure, inbound, print, run};
+use crate::{Failure, descriptors, inbound, limit_flags, print, run};
 
 /// Checks and reports.
 pub(crate) fn check(flags: &Flags, as_json: bool) -> Result<(), Failure> {
@@ -31,10 +31,12 @@ pub(crate) fn check(flags: &Flags, as_json: bool) -> Result<(), Failure> {
             })
         }
     };
+    loaded.warnings.extend(descriptors::warning(&settings.traffic.limits));
     let report = json!({
         "ok": true,
         "inbounds": settings.traffic.inbounds.iter().map(inbound::written).collect::<Vec<_>>(),
         "workers": settings.traffic.workers,
+        "limits": limits(&settings.traffic.limits),
         "observe": settings.observe.to_string(),
         "certificate": own_certificate(&loaded.credential),
         "anchors": anchors(&loaded.bundle),
@@ -45,6 +47,11 @@ pub(crate) fn check(flags: &Flags, as_json: bool) -> Result<(), Failure> {
     });
     print::out(&if as_json { format!("{report}\n") } else { text(&report, now) });
     Ok(())
+}
+
+fn limits(limits: &proxy::Limits) -> Value {
+    let value = |text: String| text.parse::<u64>().map_or_else(|_| json!(text), |count| json!(count));
+    limit_flags::described(limits).into_iter().map(|(name, text)| (name.replace('-', "_"), value(text))).collect()
 }
 
 fn own_certificate(credential: &proxy::Credential) -> Value {
@@ -174,6 +181,9 @@ fn text(report: &Value, now: Time) -> String {
     }
     for grant in items(&control["allow"]) {
         lines.push(format!("operators    {}", plain(grant)));
+    }
+    for (name, value) in report["limits"].as_object().into_iter().flatten() {
+        lines.push(format!("limit        {} {}", name.replace('_', "-"), plain(value)));
     }
     for warning in items(&report["warnings"]) {
         lines.push(format!("warning      {}", plain(warning)));

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use proxy::{Config, Inbound, Limits};
+use proxy::{Config, Inbound};
 use sources::{CredentialPaths, Paths};
 use tracing::level_filters::LevelFilter;
 use trust::{Allow, CrlCoverage, IdentityError, IdentityPattern, Policy, Speaks};
@@ -97,7 +97,7 @@ impl Reader<'_> {
                 inbounds,
                 workers: self.workers()?,
                 allow_connect: flags.allow_connect,
-                limits: self.with_ends(Limits::default())?,
+                limits: self.with_ends(self.limits()?)?,
             },
             drain_delay: self.drain_delay()?,
             observe,

@@ -164,7 +164,7 @@ impl Reader<'_> {
     }
 }
 
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let unit = UNITS.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits)));
     let (digits, bits) = unit.unwrap_or((text, 0));
     // `parse` would take a sign.

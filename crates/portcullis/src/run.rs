@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::operators::Operators;
 use crate::resolve::{Settings, resolve};
 use crate::revocation_flags::stale_written;
-use crate::{Failure, duration, inbound, log, panics};
+use crate::{Failure, descriptors, duration, inbound, limit_flags, log, panics};
 
 /// Issuers of CRLs that wait to be looked at; each costs one signature check, and there are few in any PKI.
 const INTRODUCTIONS: usize = 64;
@@ -64,10 +64,12 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
         .map_err(|failure| Failure::AtStart(failure.0))?;
     // Bound before the traffic starts: whoever asks `/readyz` early waits instead of being refused.
     let endpoint = Endpoint::bind(observe).await.map_err(Failure::AtStart)?;
+    descriptors::raise(&traffic.limits);
+    let too_few = descriptors::warning(&traffic.limits);
     let running = proxy::start(traffic, Arc::clone(&live), Arc::clone(&metrics))
         .map_err(|failure| Failure::AtStart(failure.0))?;
     described.log(running.addresses(), endpoint.address(), operators.as_ref().map(Operators::address));
-    for warning in loaded.warnings.iter().chain(operators.iter().flat_map(Operators::warnings)) {
+    for warning in loaded.warnings.iter().chain(&too_few).chain(operators.iter().flat_map(Operators::warnings)) {
         tracing::warn!(event = "load_warning", "{warning}");
     }
     let listening = running.addresses().to_vec();
@@ -139,6 +141,7 @@ struct Described {
     inbounds: String,
     control_allow: Vec<String>,
     workers: usize,
+    traffic_limits: String,
     credential: String,
     client_cas: String,
     allow: String,
@@ -159,6 +162,7 @@ impl Described {
             control_allow: settings.control.iter().flat_map(|control| control.granted()).collect(),
             inbounds: joined(traffic.inbounds.iter().map(inbound::written)),
             workers: traffic.workers,
+            traffic_limits: limit_flags::written(&traffic.limits),
             credential: match &paths.credential {
                 sources::CredentialPaths::CertAndKey { cert, key } => {
                     format!("{} with key {}", cert.display(), key.display())
@@ -217,6 +221,7 @@ impl Described {
             drain_delay,
             stop_timeout,
             workers = self.workers,
+            limits = self.traffic_limits,
             observe = %observe,
             control = control.map_or_else(|| "none".to_owned(), ToString::to_string),
             control_allow = self.control_allow.join(" "),

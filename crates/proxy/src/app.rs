@@ -5,7 +5,9 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::body::ClientBody;
@@ -35,6 +37,8 @@ pub(crate) struct App {
     address: AppAddress,
     pub(crate) protocol: Protocol,
     pub(crate) limits: Limits,
+    /// Of the connections to all apps over all workers.
+    shares: Arc<Semaphore>,
     idle: RefCell<Vec<Idle>>,
     lines: RefCell<Vec<Line>>,
 }
@@ -96,11 +100,12 @@ impl Lease {
 }
 
 impl App {
-    pub(crate) fn new(inbound: &Inbound, limits: &Limits) -> Rc<App> {
+    pub(crate) fn new(inbound: &Inbound, limits: &Limits, shares: &Arc<Semaphore>) -> Rc<App> {
         Rc::new(App {
             address: inbound.app.clone(),
             protocol: inbound.protocol.clone(),
             limits: limits.clone(),
+            shares: shares.clone(),
             idle: RefCell::default(),
             lines: RefCell::default(),
         })
@@ -180,18 +185,15 @@ impl App {
 
     /// A socket to the app, for nobody yet.
     pub(crate) async fn connect(&self) -> Result<Wire, Fault> {
+        let share = self.shares.clone().try_acquire_owned().map_err(|_| Fault::Busy)?;
         let connecting = async {
             match &self.address {
-                AppAddress::Socket(address) => TcpStream::connect(address).await.map(Wire::Tcp),
-                AppAddress::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await.map(Wire::Tcp),
-                AppAddress::Unix(path) => UnixStream::connect(path).await.map(Wire::Unix),
+                AppAddress::Socket(address) => Wire::tcp(TcpStream::connect(address).await?, share),
+                AppAddress::Name(host, port) => Wire::tcp(TcpStream::connect((host.as_str(), *port)).await?, share),
+                AppAddress::Unix(path) => Ok(Wire::unix(UnixStream::connect(path).await?, share)),
             }
         };
-        let wire = timeout(self.limits.app_connect, connecting).await.map_err(|_| Fault::TimedOut)?;
-        let wire = wire.map_err(|_| Fault::Unreachable)?;
-        if let Wire::Tcp(stream) = &wire {
-            stream.set_nodelay(true).map_err(|_| Fault::Unreachable)?;
-        }
-        Ok(wire)
+        let wire: io::Result<Wire> = timeout(self.limits.app_connect, connecting).await.map_err(|_| Fault::TimedOut)?;
+        wire.map_err(|_| Fault::Unreachable)
     }
 }

@@ -100,7 +100,12 @@ pub(crate) fn closed(connection: &Connection, (reason, cut_took): (&str, Option<
     );
 }
 
-/// Lines about failed handshakes: the only ones that strangers can cause at will, so they are rationed.
+/// A limit refused or ended something; how many such lines were left out before this one.
+pub(crate) fn limited(limit: &str, (peer, identity): (SocketAddr, Option<&str>), suppressed: u64) {
+    warn!(target: "portcullis", event = "limit", limit, peer = %peer, identity, suppressed);
+}
+
+/// Lines about failed handshakes and limits: the only ones that anybody can cause at will, so they are rationed.
 pub(crate) struct Ration {
     left: Cell<u32>,
     suppressed: Cell<u64>,
@@ -115,7 +120,8 @@ impl Ration {
         Ration { left: Cell::new(REFUSALS_A_SECOND), suppressed: Cell::new(0), since: Cell::new(monotonic()) }
     }
 
-    fn take(&self) -> Option<u64> {
+    /// How many lines were left out since the last, if this one may be written.
+    pub(crate) fn take(&self) -> Option<u64> {
         if self.since.get().elapsed().as_secs() >= 1 {
             self.since.set(monotonic());
             self.left.set(REFUSALS_A_SECOND);

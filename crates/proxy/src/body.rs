@@ -39,6 +39,10 @@ pub(crate) struct OpenRequest {
     uploading: Cell<bool>,
     /// Its time was taken before its end: it became a tunnel.
     timed: Cell<bool>,
+    /// The app waits for the request's body, and since when nothing of it has come.
+    owed_since: Cell<Option<Instant>>,
+    /// Its bodies may be silent for as long as they like.
+    patient: Cell<bool>,
 }
 
 impl OpenRequest {
@@ -53,7 +57,34 @@ impl OpenRequest {
             client_broke: Cell::new(false),
             uploading: Cell::new(false),
             timed: Cell::new(false),
+            owed_since: Cell::new(None),
+            patient: Cell::new(false),
         })
+    }
+
+    /// Its bodies may be silent for as long as they like: a call or a tunnel, whose ends have deadlines of their own.
+    pub(crate) fn be_patient(&self) {
+        if !self.patient.replace(true) {
+            self.connection.patient_request(true);
+        }
+    }
+
+    pub(crate) fn is_patient(&self) -> bool {
+        self.patient.get()
+    }
+
+    /// Since when the app has waited for the next piece of the request's body, if it does.
+    pub(crate) fn owed_since(&self) -> Option<Instant> {
+        self.owed_since.get()
+    }
+
+    fn body_polled(&self, pending: bool) {
+        if !pending {
+            self.progress.set(self.progress.get() + 1);
+            self.owed_since.set(None);
+        } else if self.owed_since.get().is_none() {
+            self.owed_since.set(Some(monotonic()));
+        }
     }
 
     pub(crate) fn progress(&self) -> u64 {
@@ -83,6 +114,9 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
+        if self.patient.get() {
+            self.connection.patient_request(false);
+        }
         if !self.timed.get() {
             self.worker.metrics.request_ended(self.started.elapsed());
         }
@@ -163,9 +197,12 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.poll_source(context));
+        let polled = self.poll_source(context);
         if let Some(open) = &self.open {
-            open.progress.set(open.progress.get() + 1);
+            open.body_polled(polled.is_pending());
+        }
+        let frame = ready!(polled);
+        if let Some(open) = &self.open {
             open.client_broke.set(matches!(frame, Some(Err(_))));
             if !open.is_trusted() {
                 return Poll::Ready(Some(Err("the session was cut".into())));

@@ -73,24 +73,36 @@ impl Protocol {
     }
 }
 
-/// Bounds, each with where its number comes from.
+/// Bounds, each with where its number comes from. Which of them bit is told by `Bound`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Open connections over all workers. Half of the 20,000 descriptors that common container hosts allow, since
     /// a session may hold one more to the app.
     pub connections: usize,
+    /// Open connections of one identity over all workers: a tenth of them all, so that one client with a valid
+    /// certificate cannot lock out the others.
+    pub connections_per_identity: usize,
     /// Handshakes under way over all workers: 1,000 at 0.5 ms each are a second's work of two cores.
     pub handshakes: usize,
     /// From accept to the end of the handshake. nginx gives 60 s; a peer in the same cluster needs less than 1.
     pub handshake: Duration,
-    /// From the end of one request, or the handshake, to a whole next request head.
+    /// From the end of one request, or the handshake, to a whole next request head. nginx gives 60 s.
     pub request_head: Duration,
     /// Bytes of one request head; Kubernetes' own default for nginx and the JDK is 8 to 64 kB.
     pub header_bytes: usize,
     /// Header fields of one request; Envoy's and hyper's default.
     pub header_count: usize,
+    /// A request's body that the app waits for without a byte of it coming, and an answer of which the client takes
+    /// no byte: nginx' client_body_timeout and send_timeout. Not for gRPC and tunnels, which may be silent for long.
+    pub body: Duration,
     /// Concurrent streams of one HTTP/2 connection; RFC 9113 §6.5.2 recommends no less than 100.
     pub streams: u32,
+    /// Concurrent requests of one session. A stream that its client, or h2, has reset counts no more as a stream, but
+    /// its request does until it has ended: what CVE-2023-44487 and CVE-2025-8671 live on.
+    pub requests_per_session: u32,
+    /// Connections to the apps over all workers: what 20,000 descriptors leave beside as many clients as there may be,
+    /// with a thousand to spare.
+    pub app_connections: usize,
     /// To connect to the app, which is on the same host.
     pub app_connect: Duration,
     /// From the last piece of the request to the response's head.
@@ -119,12 +131,16 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 10_000,
+            connections_per_identity: 1_000,
             handshakes: 1_000,
             handshake: Duration::from_secs(10),
             request_head: Duration::from_secs(30),
             header_bytes: 64 * 1024,
             header_count: 100,
+            body: Duration::from_secs(60),
             streams: 100,
+            requests_per_session: 100,
+            app_connections: 9_000,
             app_connect: Duration::from_secs(5),
             app_response: Duration::from_secs(60),
             app_idle_connections: 1024,

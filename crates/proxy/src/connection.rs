@@ -7,13 +7,14 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use trust::{Denial, Permit, Session, Time, judge};
 
 use crate::clock::monotonic;
 use crate::drain::{Departure, Leaving};
+use crate::frames::Frames;
 use crate::gate::Gate;
 use crate::headers::IdentityHeaders;
 use crate::live::{Live, Published};
@@ -45,6 +46,8 @@ pub(crate) enum End {
     Stop,
     /// It was asked to leave before its planned end, and did.
     Drained,
+    /// It did more than it may.
+    Limit,
 }
 
 impl End {
@@ -55,6 +58,7 @@ impl End {
             End::Timeout => "timeout",
             End::Stop => "stop",
             End::Drained => "drained",
+            End::Limit => "limit",
         }
     }
 }
@@ -85,6 +89,11 @@ pub(crate) struct Connection {
     parked: Cell<bool>,
     turns: Cell<u64>,
     end: Cell<End>,
+    /// Open requests whose bodies may be silent for as long as they like.
+    patient_requests: Cell<u32>,
+    /// Bytes are on their way that the kernel does not take: how many had gone before, and since when.
+    stuck: Cell<Option<(u64, Instant)>>,
+    frames: OnceCell<Rc<Frames>>,
     identity_headers: RefCell<Option<Rc<IdentityHeaders>>>,
 }
 
@@ -110,6 +119,9 @@ impl Connection {
             parked: Cell::new(false),
             turns: Cell::new(0),
             end: Cell::new(End::Client),
+            patient_requests: Cell::new(0),
+            stuck: Cell::new(None),
+            frames: OnceCell::new(),
             identity_headers: RefCell::new(None),
         }
     }
@@ -229,6 +241,17 @@ impl Connection {
         }
     }
 
+    /// Returns when the session is cut, or to be closed while it is idle.
+    pub(crate) async fn until_closing(&self) {
+        loop {
+            let changed = self.signal.notified();
+            if self.cut.get().is_some() || self.leaving.get() == Leaving::Closing {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     pub(crate) fn request_began(&self) {
         self.requests.set(self.requests.get() + 1);
         self.open_requests.set(self.open_requests.get() + 1);
@@ -286,8 +309,43 @@ impl Connection {
         self.turns.get()
     }
 
+    /// It ends in this way; what was said first stays, since the rest follows from it.
     pub(crate) fn end(&self, end: End) {
-        self.end.set(end);
+        if self.end.get() == End::Client {
+            self.end.set(end);
+        }
+    }
+
+    /// One more open request whose bodies may be silent, or one less.
+    pub(crate) fn patient_request(&self, open: bool) {
+        let count = self.patient_requests.get();
+        self.patient_requests.set(if open { count + 1 } else { count.saturating_sub(1) });
+    }
+
+    /// It speaks HTTP/2, and these are its frames.
+    pub(crate) fn speaks_in(&self, frames: &Rc<Frames>) {
+        let _ = self.frames.set(Rc::clone(frames));
+    }
+
+    /// Its frames, if it speaks HTTP/2.
+    pub(crate) fn frames(&self) -> Option<&Rc<Frames>> {
+        self.frames.get()
+    }
+
+    /// How long the client has taken no byte of those on their way to it; to be asked now and again.
+    pub(crate) fn stuck_for(&self) -> Duration {
+        if !self.gate.is_blocked() || self.patient_requests.get() > 0 {
+            self.stuck.set(None);
+            return Duration::ZERO;
+        }
+        let sent = self.gate.sent();
+        match self.stuck.get() {
+            Some((before, since)) if before == sent => since.elapsed(),
+            Some(_) | None => {
+                self.stuck.set(Some((sent, monotonic())));
+                Duration::ZERO
+            }
+        }
     }
 
     /// How it ended; whatever ends while the proxy stops ends for that.
@@ -295,7 +353,7 @@ impl Connection {
         match self.end.get() {
             _ if self.stopping.get() => End::Stop,
             End::Client if self.is_leaving() => End::Drained,
-            end @ (End::Client | End::Error | End::Timeout | End::Stop | End::Drained) => end,
+            end @ (End::Client | End::Error | End::Timeout | End::Stop | End::Drained | End::Limit) => end,
         }
     }
 

@@ -93,6 +93,7 @@ impl From<Refusal> for Turned {
             Refusal::Flaw(_) | Refusal::NoCertificate | Refusal::TimedOut | Refusal::ClientGone | Refusal::Tls(_) => {
                 None
             }
+            Refusal::Limit(_, identity) => identity.map(|identity| identity.typed().to_owned()),
         };
         Turned { label, sentence, identity }
     }

@@ -3,9 +3,10 @@
 //! Called by `request.rs`. It takes a [`Permit`] by value: without one nothing reaches the app, and one serves once.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -18,6 +19,7 @@ use trust::Permit;
 
 use crate::app::App;
 use crate::body::{AppBody, ClientBody, OpenRequest};
+use crate::clock::monotonic;
 use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::request::Interims;
@@ -78,15 +80,29 @@ pub(crate) async fn forward(permit: Permit, to: Destination<'_>, request: Reques
     }
 }
 
-/// `answer`, unless nothing moved for `Limits::app_response`: neither the request's body up nor a head down.
+/// `answer`, unless nothing moved for too long: the app did not answer for `Limits::app_response`, or the client did
+/// not send what the app waits for during `Limits::body`.
 pub(crate) async fn unless_too_slow<T>(to: &Destination<'_>, answer: impl Future<Output = T>) -> Result<T, Fault> {
     let mut answer = std::pin::pin!(answer);
+    let (limits, open) = (&to.app.limits, to.open);
+    let (mut before, mut quiet_since) = (open.progress(), monotonic());
     loop {
-        let before = to.open.progress();
-        match tokio::time::timeout(to.app.limits.app_response, answer.as_mut()).await {
-            Ok(answer) => return Ok(answer),
-            Err(_) if to.open.progress() != before => {}
-            Err(_) => return Err(Fault::TimedOut),
+        let now = monotonic();
+        if before != open.progress() {
+            (before, quiet_since) = (open.progress(), now);
+        }
+        let (due, fault) = match open.owed_since() {
+            Some(_) if open.is_patient() => (now + limits.body, None),
+            Some(owed) => (owed + limits.body, Some(Fault::ClientSilent)),
+            None => (quiet_since + limits.app_response, Some(Fault::TimedOut)),
+        };
+        if let Some(fault) = fault.filter(|_| now >= due) {
+            return Err(fault);
+        }
+        // Whose turn it is changes meanwhile; so this looks again in time for either.
+        let wait = due.min(now + limits.body.min(limits.app_response)).saturating_duration_since(now);
+        if let Ok(answer) = tokio::time::timeout(wait, answer.as_mut()).await {
+            return Ok(answer);
         }
     }
 }
@@ -170,19 +186,47 @@ async fn send_frames(body: &mut ClientBody, stream: &mut h2::SendStream<Bytes>) 
 }
 
 /// Sends no more than there is room for at a time, so that nothing queues in front of an ending.
-pub(crate) async fn send_data(stream: &mut h2::SendStream<Bytes>, mut bytes: Bytes, last: bool) -> bool {
+pub(crate) async fn send_data(stream: &mut h2::SendStream<Bytes>, bytes: Bytes, last: bool) -> bool {
+    matches!(send_data_within(stream, bytes, last, None).await, Sent::All)
+}
+
+/// What became of a piece of a body.
+pub(crate) enum Sent {
+    /// All of it was sent.
+    All,
+    /// The other side does not want it any more.
+    Unwanted,
+    /// It made no room for so long.
+    Untaken,
+}
+
+/// The same, but room is waited for no longer than `patience` at a time.
+pub(crate) async fn send_data_within(
+    stream: &mut h2::SendStream<Bytes>,
+    mut bytes: Bytes,
+    last: bool,
+    patience: Option<Duration>,
+) -> Sent {
     if bytes.is_empty() {
-        return !last || stream.send_data(bytes, true).is_ok();
+        return if !last || stream.send_data(bytes, true).is_ok() { Sent::All } else { Sent::Unwanted };
     }
     while !bytes.is_empty() {
         stream.reserve_capacity(bytes.len());
-        let Some(Ok(room)) = poll_fn(|context| stream.poll_capacity(context)).await else {
-            return false;
+        let mut room = pin!(poll_fn(|context| stream.poll_capacity(context)));
+        // Mostly there is room, and a timer would be in vain.
+        let room = match (poll_fn(|context| Poll::Ready(room.as_mut().poll(context))).await, patience) {
+            (Poll::Ready(room), _) => room,
+            (Poll::Pending, None) => room.await,
+            (Poll::Pending, Some(patience)) => match tokio::time::timeout(patience, room).await {
+                Ok(room) => room,
+                Err(_) => return Sent::Untaken,
+            },
         };
+        let Some(Ok(room)) = room else { return Sent::Unwanted };
         let piece = bytes.split_to(room.min(bytes.len()));
         if stream.send_data(piece, last && bytes.is_empty()).is_err() {
-            return false;
+            return Sent::Unwanted;
         }
     }
-    true
+    Sent::All
 }

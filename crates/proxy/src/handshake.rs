@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,10 +22,13 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use trust::{Bundle, Chain, Denial, Flaw, Session, Sha256, TrustState, judge};
+use trust::{Bundle, Chain, Denial, Flaw, Identity, Session, Sha256, TrustState, judge};
 
+use crate::bounds::Bound;
 use crate::doorman::Rules;
+use crate::doorstep::Spoke;
 use crate::live::Live;
+use crate::shares::Identities;
 use crate::socket::ClientSocket;
 
 /// How long a refused client's socket stays, and how much of what it still sends is read and thrown away.
@@ -58,6 +62,8 @@ pub(crate) enum Refusal {
     ClientGone,
     /// TLS itself failed; what rustls says.
     Tls(String),
+    /// There was no place, or none for this identity.
+    Limit(Bound, Option<Identity>),
 }
 
 impl Refusal {
@@ -69,6 +75,7 @@ impl Refusal {
             Refusal::TimedOut => "timeout",
             Refusal::ClientGone => "client_gone",
             Refusal::Tls(_) => "tls_error",
+            Refusal::Limit(..) => "limit",
         }
     }
 }
@@ -79,6 +86,7 @@ impl fmt::Display for Refusal {
             Refusal::Flaw(flaw) => flaw.fmt(f),
             Refusal::Denial(denial, _) => denial.fmt(f),
             Refusal::Tls(why) => write!(f, "tls_error: {why}"),
+            Refusal::Limit(bound, _) => write!(f, "limit: {}", bound.label()),
             Refusal::NoCertificate | Refusal::TimedOut | Refusal::ClientGone => f.write_str(self.label()),
         }
     }
@@ -124,24 +132,34 @@ pub(crate) struct Porter {
     hints: RefCell<(Arc<Bundle>, Arc<[DistinguishedName]>)>,
     /// Fingerprints of the intermediates that `sources` was told of.
     introduced: RefCell<HashSet<Sha256>>,
+    identities: Arc<Identities>,
 }
 
 impl Porter {
-    pub(crate) fn new(live: Arc<Live>) -> Porter {
+    pub(crate) fn new(live: Arc<Live>, identities: Arc<Identities>) -> Porter {
         let bundle = live.current().state.bundle.clone();
-        let hints = names(&bundle);
-        Porter { live, provider: provider(), hints: RefCell::new((bundle, hints)), introduced: RefCell::default() }
+        let hints = RefCell::new((bundle.clone(), names(&bundle)));
+        Porter { live, provider: provider(), hints, introduced: RefCell::default(), identities }
     }
 
-    /// Shakes hands. The deadline is the caller's.
+    /// Shakes hands; `spoke` learns when the client has said whom it is looking for. The deadline is the caller's.
     pub(crate) async fn shake_hands(
         &self,
         protocols: &[&str],
         socket: ClientSocket,
+        spoke: &Spoke,
     ) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
-        let verifier = Verifier::new(&self.live, &self.provider, self.current_hints(), None);
+        let mut verifier = Verifier::new(&self.live, &self.provider, self.current_hints(), None);
+        verifier.spoke = spoke.clone();
+        verifier.identities = Some(self.identities.clone());
         match shake_hands(Arc::new(verifier), protocols, socket).await {
-            Ok((stream, facts)) => {
+            Ok((mut stream, facts)) => {
+                let Some(share) = self.identities.enter(facts.chain.identity.typed()) else {
+                    // Others came in since the verifier asked.
+                    tokio::task::spawn_local(let_alert_arrive(stream));
+                    return Err(Refusal::Limit(Bound::ConnectionsPerIdentity, Some(facts.chain.identity)));
+                };
+                stream.get_mut().0.holds(share);
                 self.introduce(&facts);
                 Ok((stream, facts))
             }
@@ -214,11 +232,15 @@ fn of_io(error: &io::Error) -> Refusal {
 }
 
 #[derive(Debug)]
-struct OurCertificate(Arc<CertifiedKey>);
+struct OurCertificate {
+    key: Arc<CertifiedKey>,
+    spoke: Spoke,
+}
 
 impl ResolvesServerCert for OurCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
+        self.spoke.store(true, Ordering::Relaxed);
+        Some(self.key.clone())
     }
 }
 
@@ -229,6 +251,9 @@ pub(crate) struct Verifier {
     hints: Arc<[DistinguishedName]>,
     /// Whom it is about if not the app's clients.
     rules: Option<Arc<Rules>>,
+    /// How many connections each client has, if that is bounded.
+    identities: Option<Arc<Identities>>,
+    spoke: Spoke,
     outcome: OnceLock<Result<Facts, Refusal>>,
 }
 
@@ -245,11 +270,12 @@ impl Verifier {
         hints: Arc<[DistinguishedName]>,
         rules: Option<Arc<Rules>>,
     ) -> Verifier {
-        Verifier { live: live.clone(), provider: provider.clone(), hints, rules, outcome: OnceLock::new() }
+        let (live, provider) = (live.clone(), provider.clone());
+        Verifier { live, provider, hints, rules, identities: None, spoke: Spoke::default(), outcome: OnceLock::new() }
     }
 
     fn configuration(self: &Arc<Verifier>, protocols: &[&str]) -> Result<ServerConfig, rustls::Error> {
-        let credential = OurCertificate(self.live.credential().key.clone());
+        let credential = OurCertificate { key: self.live.credential().key.clone(), spoke: self.spoke.clone() };
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_client_cert_verifier(self.clone())
@@ -275,6 +301,9 @@ impl Verifier {
             Some(Denial::StatusUnknown(_)) if introduces => {}
             Some(denial) => return Err(Refusal::Denial(denial, Box::new(chain))),
             None => {}
+        }
+        if self.identities.as_ref().is_some_and(|identities| identities.is_full(chain.identity.typed())) {
+            return Err(Refusal::Limit(Bound::ConnectionsPerIdentity, Some(chain.identity)));
         }
         Ok(Facts { chain, presented, introduces })
     }
@@ -351,6 +380,7 @@ fn alert(refusal: &Refusal) -> CertificateError {
         | Refusal::NoCertificate
         | Refusal::TimedOut
         | Refusal::ClientGone
+        | Refusal::Limit(..)
         | Refusal::Tls(_) => CertificateError::ApplicationVerificationFailure,
     }
 }

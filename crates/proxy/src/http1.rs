@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::body::{AppBody, ClientBody};
+use crate::bounds::Bound;
 use crate::connection::{Connection, End};
 use crate::drain::Leaving;
 use crate::gate::GatedStream;
@@ -129,9 +130,11 @@ pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
                 connection.end(End::Timeout);
                 if connection.gate.is_blocked() {
                     // hyper holds the rest of an answer that its client does not read: no clean end may follow.
+                    worker.limited_session(Bound::BodyTimeout, &connection);
                     connection.gate.shut();
                     return;
                 }
+                worker.limited_session(Bound::RequestHeadTimeout, &connection);
                 return farewell(take(served), &registration, false).await;
             }
             pause @ (Pause::Leave | Pause::Park) => {
@@ -201,13 +204,15 @@ async fn finish(served: Served, result: hyper::Result<()>, registration: &Regist
     // hyper answered a head that it could not read by 400, 414 or 431, behind whatever was answered before.
     let unreadable = result.as_ref().is_err_and(hyper::Error::is_parse);
     let broken = result.is_err() && progress.responding.get() && !unreadable;
+    let too_large = result.as_ref().is_err_and(hyper::Error::is_parse_too_large);
+    let parts = served.into_parts();
     if unreadable && registration.connection.cut_reason().is_none() {
-        registration.worker.metrics.refused(RequestProtocol::Http1, "bad_request");
+        note_unreadable(registration, too_large.then_some(parts.read_buf.len()));
     }
     if result.is_err() {
         registration.connection.end(End::Error);
     }
-    let stream = take(served);
+    let stream = parts.io.into_inner();
     if broken {
         // An answer broke off: no clean end may follow.
         registration.connection.gate.shut();
@@ -215,6 +220,16 @@ async fn finish(served: Served, result: hyper::Result<()>, registration: &Regist
     }
     // The client may still be sending what nobody will read.
     farewell(stream, registration, true).await;
+}
+
+/// hyper refused a head; `held` bytes of it if it was for its size, and then for its bytes or else for its fields.
+fn note_unreadable(registration: &Registration, held: Option<usize>) {
+    let (worker, connection) = (&registration.worker, &registration.connection);
+    worker.metrics.refused(RequestProtocol::Http1, if held.is_some() { "head_too_large" } else { "bad_request" });
+    if let Some(held) = held {
+        let bytes = held >= worker.limits.header_bytes;
+        worker.limited_session(if bytes { Bound::HeaderBytes } else { Bound::HeaderCount }, connection);
+    }
 }
 
 /// Trust ended.

@@ -19,17 +19,20 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
 use crate::body::{AppBody, ClientBody};
+use crate::bounds::Bound;
 use crate::clock::monotonic;
+use crate::config::Limits;
 use crate::connection::{Connection, Cut, End};
-use crate::forward::send_data;
-use crate::gate::GatedStream;
+use crate::forward::{Sent, send_data_within};
+use crate::frames::{FramedStream, Frames};
+use crate::gate::{GatedStream, Guarded};
 use crate::metrics::RequestProtocol;
 use crate::refuse;
 use crate::request::{Arrival, answer};
 use crate::tunnel_client;
 use crate::worker::{Registration, Worker};
 
-type Http2 = server::Connection<GatedStream, Bytes>;
+type Http2 = server::Connection<FramedStream, Bytes>;
 
 /// What a client may have in flight to us on one stream: h2's default, RFC 9113's initial window.
 const STREAM_WINDOW: u32 = 65_535;
@@ -40,33 +43,69 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Turns that a cut gives its streams, however late it is: one ends a stream, some more let it be woken.
 const TURNS: u32 = 16;
 
+/// HPACK's table for a client's heads, RFC 9113's default: what one byte of a head can repeat at most.
+const HEADER_TABLE: u32 = 4096;
+/// h2's default. A client that keeps to the protocol makes none; one that opened a few hundred streams before it read
+/// how many it may is refused them, and goes on.
+const MISTAKES: usize = 1024;
+/// What frames with little in them may cost in memory until they are read, 256 bytes each less their payload: one
+/// stream's window full of the smallest gRPC messages, 8 bytes each, is 2 MB. h2's own number, half of the connection's
+/// window, ends clients whose app pauses for a moment.
+const FRAME_BUDGET: usize = 2 << 20;
+
 /// Serves until the session ends.
 pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
     let connection = registration.connection.clone();
-    let limits = &registration.worker.limits;
+    let worker = registration.worker.clone();
+    let frames = Frames::new();
+    connection.speaks_in(&frames);
+    let guarded = Guarded { worker: worker.clone(), connection: connection.clone() };
+    let stream = FramedStream::new(stream, guarded, frames.clone());
+    let preface = tokio::select! {
+        biased;
+        () = connection.until_closing() => return,
+        preface = timeout(worker.limits.request_head, builder(&worker.limits).handshake(stream)) => preface,
+    };
+    match preface {
+        Ok(Ok(http2)) => run(http2, &registration, &frames).await,
+        Ok(Err(_)) => connection.end(End::Error),
+        Err(_) => {
+            worker.limited_session(Bound::RequestHeadTimeout, &connection);
+            connection.end(End::Timeout);
+        }
+    }
+}
+
+/// What a client may do. Where h2 has a number of its own, it stands here with the reason: none is left to chance.
+fn builder(limits: &Limits) -> server::Builder {
+    let streams = usize::try_from(limits.streams).unwrap_or(usize::MAX);
     let mut builder = server::Builder::new();
     builder
         .enable_connect_protocol()
         .max_concurrent_streams(limits.streams)
+        // CONTINUATION flood: from this h2 derives how many frames one head may take (5), and ends the connection at
+        // four times this size, however well the head was compressed.
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .header_table_size(HEADER_TABLE)
+        // CVE-2023-44487, rapid reset: streams that were reset before they were handed on. A client may give up, at
+        // once, everything that it may have open.
+        .max_pending_accept_reset_streams(streams)
+        // CVE-2025-8671, MadeYouReset: streams that h2 itself reset for the client's mistakes, in a connection's life.
+        .max_local_error_reset_streams(Some(MISTAKES))
+        // Frames may be on their way on streams that we reset; forgotten ones would count as mistakes.
+        .max_concurrent_reset_streams(streams)
+        .data_frame_budget(FRAME_BUDGET)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER);
-    let preface = tokio::select! {
-        biased;
-        _ = connection.until_cut() => return,
-        preface = timeout(limits.request_head, builder.handshake(stream)) => preface,
-    };
-    match preface {
-        Ok(Ok(http2)) => run(http2, &registration).await,
-        Ok(Err(_)) => connection.end(End::Error),
-        Err(_) => connection.end(End::Timeout),
-    }
+    builder
 }
 
-async fn run(mut http2: Http2, registration: &Registration) {
+async fn run(mut http2: Http2, registration: &Registration, frames: &Frames) {
     let (worker, connection) = (&registration.worker, &registration.connection);
     let mut going = false;
+    // Held once more by each stream's task.
+    let streams = Rc::new(());
     loop {
         let signal = connection.signal.notified();
         if connection.cut_reason().is_some() {
@@ -81,11 +120,12 @@ async fn run(mut http2: Http2, registration: &Registration) {
             // The cut signalled.
             false => Poll::Pending,
             true => {
-                let accepted = http2.poll_accept(context);
-                if accepted.is_pending() && !connection.gate.is_blocked() {
+                let polled = http2.poll_accept(context);
+                if polled.is_pending() && !connection.gate.is_blocked() {
                     connection.turned();
                 }
-                accepted
+                let flood = polled.is_pending() && frames.is_flood();
+                if flood { Poll::Ready(Some(Err(Reason::ENHANCE_YOUR_CALM.into()))) } else { polled }
             }
         };
         let accepted = tokio::select! {
@@ -94,13 +134,61 @@ async fn run(mut http2: Http2, registration: &Registration) {
             accepted = poll_fn(poll_accept) => accepted,
         };
         match accepted {
-            Some(Ok((request, respond))) => {
+            Some(Ok((request, mut respond))) => {
+                frames.accepted(respond.stream_id().into());
+                if is_full(registration, &streams).await {
+                    worker.limited_session(Bound::RequestsPerSession, connection);
+                    // RFC 9113 §8.7: its request was not processed, and may be sent again.
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    continue;
+                }
+                let serving = serve_stream(worker.clone(), connection.clone(), request, respond);
+                let held = streams.clone();
                 // Boxed, since a task's future is moved with it, and moved again each time its stage changes.
-                spawn_local(Box::pin(serve_stream(worker.clone(), connection.clone(), request, respond)));
+                spawn_local(Box::pin(async move {
+                    serving.await;
+                    drop(held);
+                }));
             }
-            Some(Err(_)) => return connection.end(End::Error),
+            Some(Err(error)) => return broken(http2, registration, &error).await,
             None => return,
         }
+    }
+}
+
+/// Whether one more request would be one too many. A stream's end is no request's end: its task may not have noticed
+/// yet, and the app may still be working on it.
+async fn is_full(registration: &Registration, streams: &Rc<()>) -> bool {
+    let most = usize::try_from(registration.worker.limits.requests_per_session).unwrap_or(usize::MAX);
+    let open = || {
+        let requests = usize::try_from(registration.connection.open_requests()).unwrap_or(usize::MAX);
+        requests.max(Rc::strong_count(streams).saturating_sub(1))
+    };
+    if open() < most {
+        return false;
+    }
+    // Those that were given up get their turn.
+    yield_now().await;
+    open() >= most
+}
+
+/// h2 gave the connection up, or we do for its frames.
+async fn broken(mut http2: Http2, registration: &Registration, error: &h2::Error) {
+    let connection = &registration.connection;
+    if error.reason() != Some(Reason::ENHANCE_YOUR_CALM) || error.is_remote() {
+        return connection.end(End::Error);
+    }
+    registration.worker.limited_session(Bound::Flood, connection);
+    connection.end(End::Limit);
+    if !connection.frames().is_some_and(|frames| frames.is_flood()) {
+        // h2 has said so and closed.
+        return;
+    }
+    // Said if it can be said now; nothing more is read, or sent on any stream.
+    http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    let said = poll_fn(|context| http2.poll_closed(context));
+    if timeout(registration.worker.limits.notice / 2, said).await.is_err() {
+        connection.gate.shut();
     }
 }
 
@@ -167,17 +255,20 @@ async fn serve_stream(
     let whole = body.is_end_stream();
     let Ok(stream) = respond.send_response(Response::from_parts(head, ()), whole) else { return };
     if !whole {
-        send_down(&connection, body, stream, arrival.protocol).await;
+        send_down((&worker, &connection), body, stream, arrival.protocol).await;
     }
 }
 
-/// The answer; `None` if the client gave the stream up first.
+/// The answer; `None` if the client gave the stream up first: what was given up before its turn costs no work.
 async fn answer_unless_reset(
     (worker, connection): (&Rc<Worker>, &Rc<Connection>),
     request: Request<RecvStream>,
     arrival: &Arrival,
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Response<AppBody>> {
+    if poll_fn(|context| Poll::Ready(respond.poll_reset(context))).await.is_ready() {
+        return None;
+    }
     let answering = answer((worker, connection), request.map(ClientBody::http2), arrival);
     let mut answering = std::pin::pin!(answering);
     // An interim response signals the connection, and so the wait for its cut that is part of the answer.
@@ -202,20 +293,25 @@ fn send_interims(arrival: &Arrival, respond: &mut SendResponse<Bytes>) {
 
 /// Sends a response's body down, until it ends, the client resets it or the session is cut.
 async fn send_down(
-    connection: &Connection,
+    (worker, connection): (&Worker, &Connection),
     mut body: AppBody,
     mut stream: SendStream<Bytes>,
     protocol: RequestProtocol,
 ) {
     let ours = body.is_notice();
+    let patience = (protocol != RequestProtocol::Grpc).then_some(worker.limits.body);
     let sent = tokio::select! {
         biased;
         cut = connection.until_cut(), if !ours => return end_stream(&mut stream, cut, protocol),
-        sent = send_frames(&mut body, &mut stream) => sent,
+        sent = send_frames(&mut body, &mut stream, patience) => sent,
     };
     match sent {
-        Sent::Whole | Sent::Reset => {}
-        Sent::Broken => stream.send_reset(Reason::INTERNAL_ERROR),
+        Sending::Whole | Sending::Reset => {}
+        Sending::Broken => stream.send_reset(Reason::INTERNAL_ERROR),
+        Sending::Untaken => {
+            worker.limited_session(Bound::BodyTimeout, connection);
+            stream.send_reset(Reason::CANCEL);
+        }
     }
 }
 
@@ -225,37 +321,39 @@ fn end_stream(stream: &mut SendStream<Bytes>, cut: &Cut, protocol: RequestProtoc
     }
 }
 
-enum Sent {
+enum Sending {
     Whole,
     /// The client does not want it any more.
     Reset,
     /// The app broke off.
     Broken,
+    /// The client takes none of it.
+    Untaken,
 }
 
-async fn send_frames(body: &mut AppBody, stream: &mut SendStream<Bytes>) -> Sent {
+async fn send_frames(body: &mut AppBody, stream: &mut SendStream<Bytes>, patience: Option<Duration>) -> Sending {
     loop {
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,
-            _ = poll_fn(|context| stream.poll_reset(context)) => return Sent::Reset,
+            _ = poll_fn(|context| stream.poll_reset(context)) => return Sending::Reset,
         };
-        let delivered = match frame {
-            None => return if stream.send_data(Bytes::new(), true).is_ok() { Sent::Whole } else { Sent::Reset },
-            Some(Err(_)) => return Sent::Broken,
+        let sent = match frame {
+            None => return if stream.send_data(Bytes::new(), true).is_ok() { Sending::Whole } else { Sending::Reset },
+            Some(Err(_)) => return Sending::Broken,
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) => send_data(stream, bytes, body.is_end_stream()).await,
+                Ok(bytes) => send_data_within(stream, bytes, body.is_end_stream(), patience).await,
                 Err(frame) => {
                     let sent = frame.into_trailers().is_ok_and(|trailers| stream.send_trailers(trailers).is_ok());
-                    return if sent { Sent::Whole } else { Sent::Reset };
+                    return if sent { Sending::Whole } else { Sending::Reset };
                 }
             },
         };
-        if !delivered {
-            return Sent::Reset;
-        }
-        if body.is_end_stream() {
-            return Sent::Whole;
+        match sent {
+            Sent::All if body.is_end_stream() => return Sending::Whole,
+            Sent::All => {}
+            Sent::Unwanted => return Sending::Reset,
+            Sent::Untaken => return Sending::Untaken,
         }
     }
 }

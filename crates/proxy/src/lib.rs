@@ -10,14 +10,18 @@ mod accept_failures;
 mod app;
 mod audit;
 mod body;
+mod bounds;
 mod clock;
 mod config;
 mod connection;
 mod doorman;
+mod doorstep;
 mod drain;
 mod ending_metrics;
+mod entrance;
 mod fault;
 mod forward;
+mod frames;
 mod gate;
 mod handshake;
 mod headers;
@@ -36,6 +40,7 @@ mod request;
 mod revocation_metrics;
 mod roll_call;
 mod roster;
+mod shares;
 mod socket;
 mod state_metrics;
 mod sweep;
@@ -63,6 +68,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use shares::Shares;
 use worker::Vitals;
 
 /// Why the traffic cannot start: one sentence with the flag and the remedy.
@@ -128,8 +134,11 @@ impl Running {
 }
 
 /// Binds every inbound and starts acceptor and workers on threads of their own. Works outside of a runtime.
-pub fn start(config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Result<Arc<Running>, StartFailure> {
+pub fn start(mut config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Result<Arc<Running>, StartFailure> {
     handshake::warm_up();
+    // What one worker keeps for later must not be missing to another.
+    let idle = config.limits.app_connections / config.workers.max(1) / 2;
+    config.limits.app_idle_connections = config.limits.app_idle_connections.min(idle);
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
     for inbound in &config.inbounds {
@@ -142,13 +151,14 @@ pub fn start(config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Result<A
         listeners.push(bound);
     }
     let (gone, last) = mpsc::channel(1);
+    let shares = Shares::new(&config.limits);
     let mut desks = Vec::new();
     for number in 0..config.workers {
-        desks.push(listener::start_worker(number, &config, (&live, &metrics), gone.clone())?);
+        desks.push(listener::start_worker(number, (&config, &shares), (&live, &metrics), gone.clone())?);
     }
     let vitals: Vec<_> = desks.iter().map(|desk| desk.vitals.clone()).collect();
     let (stop, stopping) = watch::channel(false);
-    listener::start_acceptor(listeners, desks, (&config, &metrics), stopping)?;
+    listener::start_acceptor(listeners, (desks, shares), &metrics, stopping)?;
     let pulse = vitals.iter().map(|_| (0, clock::monotonic())).collect();
     let (pulse, gone) = (Mutex::new(pulse), tokio::sync::Mutex::new(last));
     Ok(Arc::new(Running { addresses, vitals, pulse, ending: AtomicBool::new(false), stop, gone }))

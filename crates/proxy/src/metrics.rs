@@ -10,6 +10,7 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use trust::{DENIAL_LABELS, Denial, Flaw};
 
+use crate::bounds::Bound;
 use crate::ending_metrics::EndingMetrics;
 use crate::fault::Fault;
 use crate::live::Live;
@@ -59,9 +60,9 @@ const PROTOCOLS: [&str; 6] = ["http1", "http2", "grpc", "tcp", "websocket", "tun
 /// One counter for each of them.
 type ByProtocol = [IntCounter; PROTOCOLS.len()];
 /// Requests that were refused for their own shape, not for their session's trust.
-pub(crate) const REFUSALS: [&str; 3] = ["bad_request", "connect", "upgrade"];
+pub(crate) const REFUSALS: [&str; 4] = ["bad_request", "connect", "upgrade", "head_too_large"];
 /// Ends of a session that are no denial.
-const ENDS: [&str; 5] = ["client", "error", "timeout", "stop", "drained"];
+const ENDS: [&str; 6] = ["client", "error", "timeout", "stop", "drained", "limit"];
 /// Results of a handshake that are neither a flaw nor a denial.
 const HANDSHAKES: [&str; 6] = ["ok", "no_certificate", "tls_error", "timeout", "client_gone", "limit"];
 const LATENCIES: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -93,6 +94,7 @@ pub struct Metrics {
     refused: HashMap<&'static str, ByProtocol>,
     request_seconds: Histogram,
     app_faults: Labelled,
+    limits: Labelled,
     cuts: Labelled,
     cut_seconds: Histogram,
     session_age: Histogram,
@@ -155,6 +157,16 @@ fn reloads(shelf: &Shelf) -> prometheus::Result<IntCounterVec> {
     Ok(reloads)
 }
 
+fn app_faults(shelf: &Shelf) -> prometheus::Result<Labelled> {
+    let named = ("portcullis_app_faults_total", "Requests that the app did not answer, by kind.");
+    shelf.labelled(named, "kind", Fault::LABELS)
+}
+
+fn limits(shelf: &Shelf) -> prometheus::Result<Labelled> {
+    let named = ("portcullis_limits_total", "What a limit refused or ended, by limit.");
+    shelf.labelled(named, "limit", Bound::LABELS)
+}
+
 impl Metrics {
     /// All metrics, at zero. `version` is the program's.
     pub fn new(version: &str) -> prometheus::Result<Metrics> {
@@ -193,11 +205,8 @@ impl Metrics {
                 "From a request's head to the end of its response.",
                 &LATENCIES,
             )?,
-            app_faults: shelf.labelled(
-                ("portcullis_app_faults_total", "Requests that the app did not answer, by kind."),
-                "kind",
-                Fault::LABELS,
-            )?,
+            app_faults: app_faults(&shelf)?,
+            limits: limits(&shelf)?,
             cuts: shelf.labelled(
                 ("portcullis_cuts_total", "Sessions cut because trust ended, by reason."),
                 "reason",
@@ -305,6 +314,10 @@ impl Metrics {
 
     pub(crate) fn app_fault(&self, fault: Fault) {
         self.app_faults.add(fault.label());
+    }
+
+    pub(crate) fn limited(&self, bound: Bound) {
+        self.limits.add(bound.label());
     }
 
     pub(crate) fn cut(&self, denial: &Denial) {

@@ -39,12 +39,15 @@ pub(crate) fn faulted(fault: Fault, protocol: RequestProtocol) -> Response<AppBo
         Fault::Unreachable | Fault::Broken => (StatusCode::BAD_GATEWAY, UNAVAILABLE),
         Fault::TimedOut => (StatusCode::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED),
         Fault::ClientGone => (StatusCode::BAD_REQUEST, UNAVAILABLE),
+        Fault::ClientSilent => (StatusCode::REQUEST_TIMEOUT, DEADLINE_EXCEEDED),
+        Fault::Busy => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
     };
     if protocol == RequestProtocol::Grpc {
         return grpc(code, fault.label());
     }
     let response = plain(status, fault.label());
-    if fault == Fault::ClientGone { closing(response, protocol) } else { response }
+    // What is missing of the request could be taken for the next.
+    if matches!(fault, Fault::ClientGone | Fault::ClientSilent) { closing(response, protocol) } else { response }
 }
 
 /// A request whose own shape is refused; the connection ends, since its framing may be in doubt.
@@ -53,6 +56,7 @@ pub(crate) fn refused(word: &str, protocol: RequestProtocol) -> Response<AppBody
         "connect" => StatusCode::METHOD_NOT_ALLOWED,
         // RFC 9220 §3 says so for HTTP/3, and RFC 8441 says nothing.
         "upgrade" => StatusCode::NOT_IMPLEMENTED,
+        "head_too_large" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         _ => StatusCode::BAD_REQUEST,
     };
     if protocol == RequestProtocol::Grpc {

@@ -13,6 +13,7 @@ use http_body::Body as _;
 use trust::{Denial, Permit};
 
 use crate::body::{AppBody, ClientBody, OpenRequest};
+use crate::bounds::Bound;
 use crate::config::Protocol;
 use crate::connection::Connection;
 use crate::fault::Fault;
@@ -96,9 +97,15 @@ pub(crate) async fn answer(
         Err(denial) => return deny(worker, connection, &denial, arrival),
     };
     let open = OpenRequest::begin(worker, connection);
+    if protocol == RequestProtocol::Grpc {
+        open.be_patient();
+    }
     let opening = match check(&mut request, arrival, worker) {
         Ok(opening) => opening,
         Err(word) => {
+            if word == "head_too_large" {
+                worker.limited_session(Bound::HeaderCount, connection);
+            }
             worker.metrics.refused(label, word);
             return refuse::refused(word, protocol);
         }
@@ -184,7 +191,10 @@ async fn pass(
         };
     }
     match attempt {
-        Attempt::Switched(response) => response,
+        Attempt::Switched(response) => {
+            open.be_patient();
+            response
+        }
         // Nobody asked this app for another protocol, or it told us one that nobody asked for.
         Attempt::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             worker.metrics.app_fault(Fault::Broken);
@@ -199,6 +209,9 @@ async fn pass(
         }
         Attempt::Fault(fault) => {
             worker.metrics.app_fault(fault);
+            if let Some(bound) = fault.bound() {
+                worker.limited_session(bound, &open.connection);
+            }
             refuse::faulted(fault, protocol)
         }
         Attempt::Stale(_) => {
@@ -247,8 +260,10 @@ fn check(
         Some(Opening::WebSocket { .. }) | None => check_target(request)?,
     }
     // hyper counts them for HTTP/1.1; h2 counts bytes alone.
-    let few = request.headers().len() <= worker.limits.header_count;
-    if few && is_plainly_framed(request.headers()) { Ok(opening) } else { Err("bad_request") }
+    if request.headers().len() > worker.limits.header_count {
+        return Err("head_too_large");
+    }
+    if is_plainly_framed(request.headers()) { Ok(opening) } else { Err("bad_request") }
 }
 
 /// Refuses what two readers could read as two things, and brings the target into the form that the app expects.

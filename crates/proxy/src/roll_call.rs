@@ -153,7 +153,9 @@ mod tests {
             let live = Live::new(state, credential, introductions, clock);
             let config = Config { inbounds: Vec::new(), workers: 1, allow_connect: false, limits: Limits::default() };
             let metrics = Arc::new(Metrics::new("0.0.0-test").unwrap());
-            let crowded = Crowded { worker: Worker::new(&config, live, metrics, Arc::default()), chain, leaf };
+            let shares = crate::shares::Shares::new(&config.limits);
+            let crowded =
+                Crowded { worker: Worker::new((&config, shares), live, metrics, Arc::default()), chain, leaf };
             (0..sessions).for_each(|id| drop(crowded.enters(id)));
             crowded
         }

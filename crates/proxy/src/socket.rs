@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::gate::Gate;
+use crate::shares::IdentityShare;
 
 /// Bytes that the kernel may hold unsent for one client before it asks us to wait: what a cut cannot recall
 /// (Linux tcp(7), TCP_NOTSENT_LOWAT). 128 kB cost no throughput on loopback; the default is no limit but the
@@ -32,6 +33,7 @@ pub(crate) struct ClientSocket {
     gate: Arc<Gate>,
     /// Given back when the socket is closed: whoever is refused counts until then.
     _slot: OwnedSemaphorePermit,
+    identity: Option<IdentityShare>,
 }
 
 impl ClientSocket {
@@ -42,7 +44,12 @@ impl ClientSocket {
         options.set_tcp_notsent_lowat(NOT_SENT)?;
         let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER);
         options.set_tcp_keepalive(&probes.with_interval(PROBE_INTERVAL).with_retries(PROBES))?;
-        Ok(ClientSocket { stream, gate, _slot: slot })
+        Ok(ClientSocket { stream, gate, _slot: slot, identity: None })
+    }
+
+    /// Counts as a connection of that identity from now on, until it is closed.
+    pub(crate) fn holds(&mut self, share: IdentityShare) {
+        self.identity = Some(share);
     }
 
     /// Where the client reached us.

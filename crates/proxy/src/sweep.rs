@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use trust::{Denial, Time};
 
+use crate::bounds::Bound;
 use crate::clock::monotonic;
-use crate::connection::Connection;
+use crate::connection::{Connection, End};
 use crate::drain::see_off;
 use crate::observe::observe_all;
 use crate::worker::Worker;
@@ -142,13 +143,32 @@ impl Worker {
             app.tidy();
         }
         let mut restless = false;
-        for (_, connection) in self.connections.borrow().iter() {
+        for (_, connection) in self.connections.borrow().iter().filter(|(_, connection)| !connection.is_parked()) {
+            restless = true;
+            self.end_if_stuck(connection);
             let quiet = connection.quiet_since().is_some_and(|since| since.elapsed() >= self.limits.park_after);
-            restless |= !connection.is_parked();
-            if quiet && !connection.is_parked() {
+            // A session that speaks HTTP/2 is never parked, and its frames tell how long a head has been under way.
+            if quiet && connection.frames().is_none() {
                 connection.signal.notify_waiters();
             }
         }
         restless
+    }
+
+    /// Ends a session whose client takes nothing, or does not bring to an end what it began.
+    fn end_if_stuck(&self, connection: &Connection) {
+        let bound = if connection.stuck_for() >= self.limits.body {
+            Bound::BodyTimeout
+        } else if connection.frames().is_some_and(|frames| frames.is_stuck_for(self.limits.request_head)) {
+            Bound::RequestHeadTimeout
+        } else {
+            return;
+        };
+        if !connection.gate.is_shut() {
+            self.limited_session(bound, connection);
+            connection.end(End::Timeout);
+            connection.gate.shut();
+            connection.signal.notify_waiters();
+        }
     }
 }

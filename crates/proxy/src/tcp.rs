@@ -47,6 +47,9 @@ pub(crate) async fn serve(registration: Registration, client: GatedStream) {
         Ended::ByClient(end) => connection.end(end),
         Ended::ByApp(fault) => {
             worker.metrics.app_fault(fault);
+            if let Some(bound) = fault.bound() {
+                worker.limited_session(bound, &connection);
+            }
             connection.end(End::Error);
         }
     }
@@ -61,6 +64,7 @@ struct OpenTunnel<'a> {
 impl OpenTunnel<'_> {
     fn begin<'a>(worker: &'a Worker, connection: &'a Connection) -> OpenTunnel<'a> {
         connection.request_began();
+        connection.patient_request(true);
         // Not its being open keeps a tunnel from being idle, but its bytes.
         connection.carried(worker.live.now());
         OpenTunnel { worker, connection }
@@ -69,6 +73,7 @@ impl OpenTunnel<'_> {
 
 impl Drop for OpenTunnel<'_> {
     fn drop(&mut self) {
+        self.connection.patient_request(false);
         self.connection.request_ended(&self.worker.live);
     }
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::gate::Guarded;
+use crate::shares::AppShare;
 use crate::socket::NOT_SENT;
 
 /// For whom a connection to the app carries bytes now.
@@ -69,20 +70,34 @@ impl AsyncWrite for AppSocket {
     }
 }
 
-/// A socket to the app.
-pub(crate) enum Wire {
+/// A socket to the app, and its share of all there may be.
+pub(crate) struct Wire {
+    socket: Socket,
+    _share: AppShare,
+}
+
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Wire {
+    pub(crate) fn tcp(stream: TcpStream, share: AppShare) -> io::Result<Wire> {
+        stream.set_nodelay(true)?;
+        Ok(Wire { socket: Socket::Tcp(stream), _share: share })
+    }
+
+    pub(crate) fn unix(stream: UnixStream, share: AppShare) -> Wire {
+        Wire { socket: Socket::Unix(stream), _share: share }
+    }
+
     /// Bounds what the kernel holds unsent for the app, as for clients: a cut cannot recall more than that, and what
     /// the app's own receive buffer took.
     pub(crate) fn hold_little(&self) -> io::Result<()> {
-        match self {
-            Wire::Tcp(stream) => socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT),
+        match &self.socket {
+            Socket::Tcp(stream) => socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT),
             // Its send buffer is its peer's receive buffer: 208 kB unless net.core.wmem_default says otherwise.
-            Wire::Unix(_) => Ok(()),
+            Socket::Unix(_) => Ok(()),
         }
     }
 
@@ -93,7 +108,7 @@ impl Wire {
 
     /// Whether its close is a reset. A Unix socket knows none: its app reads an end like any other.
     pub(crate) fn resets_at_close(&self, resets: bool) {
-        if let Wire::Tcp(stream) = self {
+        if let Socket::Tcp(stream) = &self.socket {
             // A failure leaves the ordinary close: nothing better can be done at the end.
             let _ = socket2::SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO));
         }
@@ -102,18 +117,18 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Wire::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Wire::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -122,9 +137,9 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Wire::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
@@ -133,16 +148,16 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Wire::Unix(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Wire::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Wire::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

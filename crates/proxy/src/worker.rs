@@ -13,24 +13,25 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 use tokio_rustls::server::TlsStream;
 use trust::{Session, Time};
 
 use crate::app::App;
 use crate::audit::{self, Ration};
-use crate::clock::monotonic;
+use crate::bounds::Rations;
 use crate::config::{Config, Limits, Protocol};
 use crate::connection::Connection;
+use crate::doorstep::Doorstep;
 use crate::drain::{see_all_off, see_off};
 use crate::gate::{Gate, GatedStream, Guarded};
-use crate::handshake::{Facts, Porter, Refusal};
+use crate::handshake::{Facts, Porter};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::negotiated::Negotiated;
 use crate::observe::{Observations, observe};
+use crate::shares::Shares;
 use crate::socket::ClientSocket;
 use crate::{http1, http2, preview, roll_call, roster, tcp};
 
@@ -39,8 +40,6 @@ pub(crate) struct Arriving {
     pub(crate) socket: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) inbound: usize,
-    pub(crate) slot: OwnedSemaphorePermit,
-    pub(crate) handshake_slot: OwnedSemaphorePermit,
 }
 
 /// What other threads see of a worker.
@@ -48,6 +47,8 @@ pub(crate) struct Arriving {
 pub(crate) struct Vitals {
     /// Sockets and sessions it has.
     pub(crate) sessions: AtomicUsize,
+    /// Handshakes under way in it.
+    pub(crate) handshakes: AtomicUsize,
     /// Grows with each turn of its sweep.
     pub(crate) beats: AtomicU64,
 }
@@ -63,8 +64,11 @@ pub(crate) struct Worker {
     pub(crate) observations: Observations,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) apps: Vec<Rc<App>>,
-    porter: Porter,
-    ration: Ration,
+    pub(crate) porter: Porter,
+    pub(crate) shares: Shares,
+    pub(crate) doorstep: Rc<Doorstep>,
+    pub(crate) ration: Ration,
+    pub(crate) bound_rations: Rations,
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     /// The sweep sleeps until then at the latest.
     pub(crate) wake_at: Cell<Time>,
@@ -116,10 +120,18 @@ impl Drop for Registration {
 }
 
 impl Worker {
-    pub(crate) fn new(config: &Config, live: Arc<Live>, metrics: Arc<Metrics>, vitals: Arc<Vitals>) -> Rc<Worker> {
+    pub(crate) fn new(
+        (config, shares): (&Config, Shares),
+        live: Arc<Live>,
+        metrics: Arc<Metrics>,
+        vitals: Arc<Vitals>,
+    ) -> Rc<Worker> {
+        let app = |inbound| App::new(inbound, &config.limits, &shares.app_connections);
         Rc::new(Worker {
-            apps: config.inbounds.iter().map(|inbound| App::new(inbound, &config.limits)).collect(),
-            porter: Porter::new(live.clone()),
+            apps: config.inbounds.iter().map(app).collect(),
+            porter: Porter::new(live.clone(), shares.identities.clone()),
+            doorstep: Doorstep::new(config.limits.handshakes / config.workers.max(1), vitals.clone()),
+            shares,
             limits: config.limits.clone(),
             workers: config.workers,
             allow_connect: config.allow_connect,
@@ -128,6 +140,7 @@ impl Worker {
             observations: Observations::default(),
             vitals,
             ration: Ration::new(),
+            bound_rations: Rations::new(),
             connections: RefCell::default(),
             wake_at: Cell::new(Time::NEVER),
             sooner: Notify::new(),
@@ -142,7 +155,7 @@ impl Worker {
     /// Takes sockets until the acceptor is gone, then stops its sessions; returns when the last is closed.
     pub(crate) async fn run(
         self: Rc<Worker>,
-        mut arrivals: mpsc::UnboundedReceiver<Arriving>,
+        mut arrivals: mpsc::Receiver<Arriving>,
         (previews, questions): (preview::Mailbox, roster::Mailbox),
     ) {
         let sweeping = spawn_local(self.clone().sweep_for_ever(self.live.watch()));
@@ -158,46 +171,8 @@ impl Worker {
         telling.abort();
     }
 
-    /// From a socket to a session that is served.
-    async fn welcome(self: Rc<Worker>, arriving: Arriving) {
-        let Arriving { socket, peer, inbound, slot, handshake_slot } = arriving;
-        let (started, gate) = (monotonic(), Arc::new(Gate::default()));
-        let shaken =
-            tokio::time::timeout(self.limits.handshake, self.shake_hands((socket, slot), inbound, &gate)).await;
-        drop(handshake_slot);
-        match shaken.unwrap_or(Err(Refusal::TimedOut)) {
-            Ok((stream, facts)) => {
-                self.metrics.handshake("ok", Some(started.elapsed()));
-                self.admit((peer, inbound), (stream, facts), gate);
-            }
-            Err(refusal) => {
-                self.vitals.sessions.fetch_sub(1, Ordering::Relaxed);
-                self.metrics.handshake(refusal.label(), None);
-                self.ration.refused(peer, &refusal, &self.live);
-            }
-        }
-    }
-
-    async fn shake_hands(
-        &self,
-        (socket, slot): (std::net::TcpStream, OwnedSemaphorePermit),
-        inbound: usize,
-        gate: &Arc<Gate>,
-    ) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
-        let socket = TcpStream::from_std(socket).and_then(|socket| ClientSocket::new(socket, gate.clone(), slot));
-        let socket = socket.map_err(|_| Refusal::ClientGone)?;
-        let app = self.app(inbound);
-        let protocols = app.as_ref().map(|app| app.protocol.offers()).unwrap_or_default();
-        let (stream, facts) = self.porter.shake_hands(&protocols, socket).await?;
-        if facts.introduces {
-            // Half of the handshake's deadline, so that the client learns its status instead of a timeout.
-            let _ = tokio::time::timeout(self.limits.handshake / 2, self.porter.until_indexed(&facts.chain)).await;
-        }
-        Ok((stream, facts))
-    }
-
     /// Puts the session into the list, judges it there for the first time, and lets it be served.
-    fn admit(
+    pub(crate) fn admit(
         self: &Rc<Worker>,
         from: (SocketAddr, usize),
         (stream, facts): (TlsStream<ClientSocket>, Facts),

@@ -165,6 +165,11 @@ impl Authority {
         spec.issued_by(self)
     }
 
+    /// A certificate, signed by this authority, over a public key whose other half nobody need have.
+    pub fn issue_over(&self, spec: LeafSpec, spki: &[u8]) -> CertificateDer<'static> {
+        spec.issued_over(spki, self)
+    }
+
     /// A CRL of this authority, in DER.
     pub fn crl(&self, spec: crate::crl_der::CrlSpec) -> Vec<u8> {
         spec.signed_by(self)

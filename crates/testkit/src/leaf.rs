@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
@@ -189,6 +189,14 @@ impl LeafSpec {
             issuer_spki: authority.spki_sha256(),
             not_after: self.not_after,
         }
+    }
+
+    /// A certificate over a public key whose other half nobody need have, given as the DER of its
+    /// SubjectPublicKeyInfo.
+    pub(crate) fn issued_over(self, spki: &[u8], authority: &Authority) -> CertificateDer<'static> {
+        let key = SubjectPublicKeyInfo::from_der(spki).expect("rcgen knows the key's algorithm");
+        let signed = self.certificate_params().signed_by(&key, &authority.issuer());
+        signed.expect("rcgen signs every leaf that a spec describes").into()
     }
 
     fn certificate_params(&self) -> CertificateParams {

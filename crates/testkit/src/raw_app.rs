@@ -84,6 +84,11 @@ impl RawApp {
         self.journal.connections()
     }
 
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.journal.open_connections()
+    }
+
     /// Waits until this many connections were accepted.
     pub async fn wait_for_connections(&self, count: usize) {
         self.journal.wait_until(|journal| journal.connections() >= count).await;
