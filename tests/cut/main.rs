@@ -24,6 +24,7 @@ mod measured;
 mod observe;
 mod preview;
 mod races;
+mod rotation;
 mod sessions;
 mod stage;
 mod stale;
