@@ -10,6 +10,7 @@ mod bytes;
 mod causes;
 mod deaf;
 mod ends;
+mod kill;
 mod limits;
 mod stage;
 mod stamps;

@@ -16,5 +16,6 @@ mod client;
 mod connect;
 mod cuts;
 mod handshakes;
+mod kill;
 mod stamps;
 mod traffic;
