@@ -41,7 +41,7 @@ impl Ground {
 
     /// Honest clients that ask all the time from now on.
     pub(crate) fn honest(&self) -> Honest {
-        Honest::start(self.client("honest"), self.program.address)
+        Honest::start(self.client("honest"), self.program.addresses[0])
     }
 
     pub(crate) async fn limited(&self, limit: &str) -> f64 {

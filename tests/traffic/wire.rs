@@ -189,7 +189,9 @@ async fn a_head_that_hyper_refuses_is_answered_and_counted_whatever_came_before_
     let mut refused = 0.0;
     for before in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
         refused += 1.0;
-        let refusals: [(&str, u16, &str, Option<&str>, fn(f64) -> f64); 3] = [
+        // How often the limit was counted after so many rounds.
+        type Times = fn(f64) -> f64;
+        let refusals: [(&str, u16, &str, Option<&str>, Times); 3] = [
             ("Content-Length : 3\r\n", 400, "bad_request", None, |round| round),
             (&many, 431, "head_too_large", Some("header_count"), |round| 2.0 * round - 1.0),
             (&long, 431, "head_too_large", Some("header_bytes"), |round| 2.0 * round),
