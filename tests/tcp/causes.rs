@@ -10,6 +10,9 @@ use crate::stage::{HandedOver, RESET, assert_cut, assert_left, connect};
 use crate::stamps::Side;
 use crate::support::{House, HouseSpec, Pki};
 
+/// Sessions that nothing happens to.
+const CROWD: u16 = 200;
+
 /// A session of `a` and one of `b` with stamps on their way in both directions, when this ends the trust in `a`.
 async fn assert_ends(
     reason: &str,
@@ -17,12 +20,17 @@ async fn assert_ends(
     end_trust: impl AsyncFnOnce(&House, &Authority),
 ) {
     let mut app = HandedOver::start().await;
-    let house = build(app.house()).start();
+    let house = build(app.house()).workers(1).start();
     let other = Authority::root("bystanders' root");
     let anchors =
         vec![(house.pki.client_root.der().clone(), Speaks::ForAnybody), (other.der().clone(), Speaks::ForAnybody)];
     house.publish_bundle(Bundle::new(anchors).unwrap());
     house.pki.put("b", other.issue(LeafSpec::spiffe("spiffe://td/b")));
+    // The sweep comes by these first, and lets the tunnels have their turns in between.
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push((connect(&house, "b").await, app.next().await));
+    }
     let beginning = Instant::now();
     let mut sides = Vec::new();
     for name in ["a", "b"] {
@@ -36,12 +44,11 @@ async fn assert_ends(
     let since = Instant::now();
     end_trust(&house, &other).await;
     let published = beginning.elapsed();
-    assert_left(&house, 1.0, since).await;
+    assert_left(&house, f64::from(CROWD) + 1.0, since).await;
     for (side, who) in sides.into_iter().zip(["client", "app"]) {
         let heard = side.heard().await;
         assert!(heard.last <= published, "the {who} got a byte sent {:?} after the publish", heard.last - published);
         assert_eq!(heard.ending, RESET, "the {who}'s connection is reset, and does not end");
-        assert!(heard.ended - since < Duration::from_millis(50), "the {who} learnt it after {:?}", heard.ended - since);
     }
     assert_cut(&house, reason, 1.0).await;
     for side in others {
