@@ -31,7 +31,7 @@ fn rsa(modulus: usize, exponent: usize) -> Vec<u8> {
 async fn forged(ground: &Ground, chain: &[CertificateDer<'static>], signature: usize) -> u128 {
     let began = Instant::now();
     let forger = Forger { chain: chain.to_vec(), scheme: SignatureScheme::RSA_PSS_SHA256, signature };
-    let told = forger.handshake(ground.stage.server_root.der(), ground.program.addresses[0]).await;
+    let told = forger.handshake(ground.stage.server_root.der(), ground.address()).await;
     assert!(!told.contains("StillOpen"), "{told}");
     began.elapsed().as_millis()
 }
@@ -39,7 +39,7 @@ async fn forged(ground: &Ground, chain: &[CertificateDer<'static>], signature: u
 /// The same by a client that has its key.
 async fn presented(ground: &Ground, client: &TlsClient) -> u128 {
     let began = Instant::now();
-    if let Ok(mut stream) = client.connect(ground.program.addresses[0], &["http/1.1"]).await {
+    if let Ok(mut stream) = client.connect(ground.address(), &["http/1.1"]).await {
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         let answer = read_to_end(&mut stream, PATIENCE).await;
         assert!(!answer.text().starts_with("HTTP/1.1 200"), "{answer:?}");
@@ -102,7 +102,7 @@ async fn certificates_of_thousands_of_names_or_of_64_kilobytes_cost_little() {
         for _ in 0..TIMES {
             let began = Instant::now();
             // Let in or not, it is one handshake and one request.
-            if let Ok(mut client) = client.http1(ground.program.addresses[0]).await {
+            if let Ok(mut client) = client.http1(ground.address()).await {
                 let _ = client.get("/").await;
             }
             took.push(began.elapsed().as_millis());

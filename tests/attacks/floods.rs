@@ -37,7 +37,7 @@ fn flood(kind: &str) -> (Vec<u8>, Vec<u8>) {
 #[tokio::test]
 async fn floods_of_frames_that_carry_nothing_end_their_connection() {
     let ground = Ground::with(|flags| flags).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let honest = ground.honest();
     let kinds = [
         "pings",
@@ -72,7 +72,7 @@ async fn floods_of_frames_that_carry_nothing_end_their_connection() {
 #[tokio::test]
 async fn an_attacker_who_reads_nothing_of_the_answers_holds_little_and_ends_too() {
     let ground = Ground::with(|flags| flags.with("--body-timeout", "1s")).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let honest = ground.honest();
     let mut attackers = Vec::new();
     for kind in ["pings", "settings"] {
@@ -105,7 +105,7 @@ async fn an_attacker_who_reads_nothing_of_the_answers_holds_little_and_ends_too(
 #[tokio::test]
 async fn a_body_in_the_smallest_messages_of_grpc_is_no_flood() {
     let ground = Ground::with(|flags| flags).await;
-    let (client, address) = (ground.client("a"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("a"), ground.address());
     let connection = client.http2(address).await.unwrap();
     let mut exchange = connection.start(http::Request::post("/upload").body(()).unwrap(), false).await.unwrap();
     // As many as one window holds, before the app has read any.

@@ -1,6 +1,8 @@
 //! The ground of an attack: a stage, the program on it, what it holds in memory, and the honest client beside.
 //! Every test starts one with the flags that its attack needs. It must never attack.
 
+use std::net::SocketAddr;
+
 use testkit::TlsClient;
 
 use crate::honest::Honest;
@@ -39,9 +41,14 @@ impl Ground {
         TlsClient::new(self.stage.server_root.der(), Some(&self.stage.client(name))).without_resumption()
     }
 
+    /// Where clients come in.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.program.addresses[0]
+    }
+
     /// Honest clients that ask all the time from now on.
     pub(crate) fn honest(&self) -> Honest {
-        Honest::start(self.client("honest"), self.program.addresses[0])
+        Honest::start(self.client("honest"), self.address())
     }
 
     pub(crate) async fn limited(&self, limit: &str) -> f64 {

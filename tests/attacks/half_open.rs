@@ -25,7 +25,7 @@ async fn ten_thousand_half_open_handshakes_keep_nobody_out() {
     let began = Instant::now();
     let mut half_open = Vec::new();
     for number in 0..10_000_usize {
-        let mut stream = in_time("a connection", TcpStream::connect(ground.program.addresses[0])).await.unwrap();
+        let mut stream = in_time("a connection", TcpStream::connect(ground.address())).await.unwrap();
         if number % 2 == 0 {
             // One that was asked to go already is found out by nobody but the program.
             let _ = stream.write_all(&HALF).await;
@@ -54,7 +54,7 @@ async fn ten_thousand_half_open_handshakes_keep_nobody_out() {
 async fn handshakes_byte_by_byte_end_at_their_deadline() {
     let ground = Ground::with(|flags| flags.with("--handshake-timeout", "2s")).await;
     let honest = ground.honest();
-    let (address, began) = (ground.program.addresses[0], Instant::now());
+    let (address, began) = (ground.address(), Instant::now());
     let mut dripping = tokio::task::JoinSet::new();
     for _ in 0..300 {
         dripping.spawn(async move {

@@ -35,7 +35,7 @@ fn bomb(stream: u32, repeats: usize) -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn a_head_that_goes_on_without_end_ends_its_connection() {
     let ground = Ground::with(|flags| flags).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let honest = ground.honest();
     let literal = |value: &[u8]| [&[0x40][..], &field(b"x"), &field(value)].concat();
     for (kind, piece) in [("empty", Vec::new()), ("small", literal(b"y")), ("large", literal(&[b'y'; 16_000]))] {
@@ -55,7 +55,7 @@ async fn a_head_that_goes_on_without_end_ends_its_connection() {
 #[tokio::test]
 async fn a_head_that_unpacks_to_much_more_than_it_says_is_refused() {
     let ground = Ground::with(|flags| flags).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let honest = ground.honest();
     // 64 MB in 16 kB: far beyond the limit, which ends the connection.
     let mut frames = bomb(1, 16_000).into_iter();
@@ -86,7 +86,7 @@ async fn a_head_that_unpacks_to_much_more_than_it_says_is_refused() {
 async fn heads_within_the_limit_held_open_by_the_thousand_hold_bounded_memory() {
     let app = RawApp::silent().await;
     let ground = Ground::before(&app.addr().to_string(), |flags| flags).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let mut attackers = Vec::new();
     for _ in 0..10 {
         let mut stream = wire::open(&client, address).await;

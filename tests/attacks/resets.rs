@@ -34,7 +34,7 @@ fn given_up(at_once: u32, one: impl Fn(u32) -> Vec<u8>) -> impl FnMut() -> Optio
 async fn a_rapid_reset_ends_its_connection_however_its_pace_is() {
     let app = RawApp::silent().await;
     let ground = Ground::before(&app.addr().to_string(), |flags| flags).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     for at_once in [1, 10, 1_000] {
         let reset = |stream| [request(stream, "/"), frame(RST_STREAM, 0, stream, &CANCEL)].concat();
         let seen = assault(wire::open(&client, address).await, given_up(at_once, reset)).await;
@@ -58,7 +58,7 @@ async fn a_rapid_reset_ends_its_connection_however_its_pace_is() {
 async fn mistakes_that_make_the_proxy_reset_end_their_connection_and_hold_no_more_of_the_app_than_others() {
     let app = RawApp::silent().await;
     let ground = Ground::before(&app.addr().to_string(), |flags| flags).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     // What h2 says of them: PROTOCOL_ERROR at the first, or ENHANCE_YOUR_CALM when it has had enough.
     let mistakes: [(&str, u32, fn(u32) -> Vec<u8>); 4] = [
         ("a window that grows by nothing", PROTOCOL_ERROR, |stream| {
@@ -109,7 +109,7 @@ async fn mistakes_that_make_the_proxy_reset_end_their_connection_and_hold_no_mor
 async fn streams_beyond_what_a_client_may_open_are_refused_and_the_others_go_on() {
     let app = RawApp::silent().await;
     let ground = Ground::before(&app.addr().to_string(), |flags| flags.with("--max-streams", "10")).await;
-    let stream = wire::open(&ground.client("eager"), ground.program.addresses[0]).await;
+    let stream = wire::open(&ground.client("eager"), ground.address()).await;
     let mut requests = (0..15).map(|number| request(2 * number + 1, "/"));
     let seen = assault_for(SHORT, stream, || requests.next()).await;
     assert_eq!((seen.resets(REFUSED_STREAM), seen.ending), (5, Ending::StillOpen));
@@ -121,7 +121,7 @@ async fn requests_beyond_what_a_session_may_have_are_refused_and_may_be_sent_aga
     let app = RawApp::silent().await;
     let flags = |flags: crate::stage::Flags| flags.with("--max-requests-per-session", "3");
     let ground = Ground::before(&app.addr().to_string(), flags).await;
-    let stream = wire::open(&ground.client("eager"), ground.program.addresses[0]).await;
+    let stream = wire::open(&ground.client("eager"), ground.address()).await;
     let mut requests = (0..5).map(|number| request(2 * number + 1, "/"));
     let seen = assault_for(SHORT, stream, || requests.next()).await;
     assert_eq!((seen.resets(REFUSED_STREAM), seen.ending), (2, Ending::StillOpen));

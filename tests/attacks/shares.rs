@@ -16,7 +16,7 @@ const SESSION: u64 = 24;
 
 /// The end of a connection whose client was told, in its handshake or right after it, that it is one too many.
 async fn refused(client: &TlsClient, ground: &Ground) -> String {
-    match client.connect(ground.program.addresses[0], &["http/1.1"]).await {
+    match client.connect(ground.address(), &["http/1.1"]).await {
         Err(error) => format!("{:?}", alert_of(&error).map_or_else(|| error.to_string(), |alert| format!("{alert:?}"))),
         Ok(mut stream) => {
             // TLS 1.3: its client hears of the refusal after it has sent all it has to.
@@ -32,7 +32,7 @@ async fn one_identity_takes_its_share_of_the_connections_and_no_more() {
     let (greedy, honest) = (ground.client("greedy"), ground.honest());
     let mut connections = Vec::new();
     for _ in 0..200 {
-        connections.push(in_time("a connection", greedy.connect(ground.program.addresses[0], &["h2"])).await.unwrap());
+        connections.push(in_time("a connection", greedy.connect(ground.address(), &["h2"])).await.unwrap());
     }
     let active = async || ground.program.metric("portcullis_sessions_active", &[]).await;
     eventually("all of them are sessions", async || active().await >= 200.0).await;
@@ -53,7 +53,7 @@ async fn one_identity_takes_its_share_of_the_connections_and_no_more() {
     // A place is free as soon as one of its connections is closed.
     drop(connections.pop());
     eventually("the greedy one comes in again", async || {
-        let Ok(mut client) = greedy.http1(ground.program.addresses[0]).await else { return false };
+        let Ok(mut client) = greedy.http1(ground.address()).await else { return false };
         client.get("/").await.is_ok()
     })
     .await;
@@ -66,12 +66,12 @@ async fn a_certificate_shown_without_its_key_takes_nobodys_share() {
     let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
     for _ in 0..10 {
         let thief = Forger { chain: victim.chain(), scheme, signature: 70 };
-        let told = thief.handshake(ground.stage.server_root.der(), ground.program.addresses[0]).await;
+        let told = thief.handshake(ground.stage.server_root.der(), ground.address()).await;
         assert!(told.contains("DecryptError"), "a stolen certificate is told {told}");
     }
     let client = TlsClient::new(ground.stage.server_root.der(), Some(&victim));
     for _ in 0..3 {
-        assert_eq!(client.http1(ground.program.addresses[0]).await.unwrap().get("/").await.unwrap().status, 200);
+        assert_eq!(client.http1(ground.address()).await.unwrap().get("/").await.unwrap().status, 200);
     }
     assert_eq!(ground.limited("connections_per_identity").await, 0.0);
 }
@@ -85,7 +85,7 @@ async fn a_full_house_refuses_at_once_and_the_silent_go_first() {
             .with("--handshake-timeout", "60s")
     };
     let ground = Ground::with(flags).await;
-    let address = ground.program.addresses[0];
+    let address = ground.address();
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
@@ -121,13 +121,13 @@ async fn a_full_house_refuses_at_once_and_the_silent_go_first() {
 async fn when_all_connections_to_the_app_are_in_use_requests_get_503_until_one_is_free() {
     let app = RawApp::silent().await;
     let ground = Ground::before(&app.addr().to_string(), |flags| flags.with("--max-app-connections", "5")).await;
-    let client = ground.client("a").http2(ground.program.addresses[0]).await.unwrap();
+    let client = ground.client("a").http2(ground.address()).await.unwrap();
     let mut waiting = Vec::new();
     for _ in 0..5 {
         waiting.push(client.start(Request::get("/").body(()).unwrap(), true).await.unwrap());
     }
     app.wait_for_connections(5).await;
-    let mut other = ground.client("b").http1(ground.program.addresses[0]).await.unwrap();
+    let mut other = ground.client("b").http1(ground.address()).await.unwrap();
     let answer = other.get("/").await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (503, "busy\n"));
     assert_eq!(ground.limited("app_connections").await, 1.0);
@@ -145,7 +145,7 @@ async fn when_all_connections_to_the_app_are_in_use_requests_get_503_until_one_i
 async fn an_app_that_does_not_answer_is_waited_for_as_long_as_it_was_told() {
     let app = RawApp::silent().await;
     let ground = Ground::before(&app.addr().to_string(), |flags| flags.with("--app-timeout", "300ms")).await;
-    let mut client = ground.client("a").http1(ground.program.addresses[0]).await.unwrap();
+    let mut client = ground.client("a").http1(ground.address()).await.unwrap();
     let began = Instant::now();
     assert_eq!(client.get("/").await.unwrap().status, 504);
     assert!(began.elapsed().as_millis() >= 300, "{:?}", began.elapsed());

@@ -39,7 +39,7 @@ async fn drip(stream: ClientStream, first: Vec<u8>, rest: impl IntoIterator<Item
 #[tokio::test]
 async fn heads_byte_by_byte_end_at_their_deadline_over_both_protocols() {
     let ground = Ground::with(|flags| flags.with("--request-head-timeout", LIMIT)).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let honest = ground.honest();
     let mut dripping = tokio::task::JoinSet::new();
     for number in 0..100_u32 {
@@ -69,7 +69,7 @@ async fn heads_byte_by_byte_end_at_their_deadline_over_both_protocols() {
 #[tokio::test]
 async fn bodies_that_stop_are_answered_408_and_their_places_at_the_app_are_free_again() {
     let ground = Ground::with(|flags| flags.with("--body-timeout", LIMIT)).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let honest = ground.honest();
     let mut stopped = tokio::task::JoinSet::new();
     for number in 0..100_u32 {
@@ -102,7 +102,7 @@ async fn bodies_that_stop_are_answered_408_and_their_places_at_the_app_are_free_
 #[tokio::test]
 async fn answers_that_nobody_reads_end_and_hold_little_meanwhile() {
     let ground = Ground::with(|flags| flags.with("--body-timeout", LIMIT)).await;
-    let (client, address) = (ground.client("attacker"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("attacker"), ground.address());
     let honest = ground.honest();
     let mut unread = Vec::new();
     for number in 0..60 {
@@ -151,7 +151,7 @@ async fn a_grpc_call_may_be_silent_for_longer_than_other_bodies() {
     })
     .await;
     let ground = Ground::before(&app.addr().to_string(), |flags| flags.with("--body-timeout", "500ms")).await;
-    let connection = ground.client("a").http2(ground.program.addresses[0]).await.unwrap();
+    let connection = ground.client("a").http2(ground.address()).await.unwrap();
     let request = http::Request::post("/silent").header("content-type", "application/grpc").body(()).unwrap();
     let mut exchange = connection.start(request, false).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -165,7 +165,7 @@ async fn a_grpc_call_may_be_silent_for_longer_than_other_bodies() {
 #[tokio::test]
 async fn a_client_that_sends_and_takes_a_little_at_a_time_is_none_of_them() {
     let ground = Ground::with(|flags| flags.with("--body-timeout", LIMIT)).await;
-    let (client, address) = (ground.client("slow"), ground.program.addresses[0]);
+    let (client, address) = (ground.client("slow"), ground.address());
     let mut stream = client.connect(address, &["http/1.1"]).await.unwrap();
     stream.write_all(b"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n").await.unwrap();
     for _ in 0..8 {

@@ -46,7 +46,7 @@ async fn what_could_be_read_as_two_requests_never_arrives_as_more_than_one() {
             frame(wire::GOAWAY, 0, 0, &[0; 8]),
         ]
         .into_iter();
-        let seen = assault(wire::open(&client, ground.program.addresses[0]).await, || pieces.next()).await;
+        let seen = assault(wire::open(&client, ground.address()).await, || pieces.next()).await;
         assert_ne!(seen.ending, Ending::StillOpen, "{shape}");
         for arrived in ground.stage.app.requests() {
             assert!(["/", "/after"].contains(&arrived.uri.as_str()), "{shape}: {}", arrived.uri);

@@ -151,6 +151,9 @@ fn the_readme_names_every_flag() {
     none(&readme::flags(code, "| `--max-age DUR` |"));
     assert_eq!(readme::flags(code, "`--max-age-of-all`, `--b`").len(), 1);
     none(&readme::flags(&text("crates/portcullis/src/args.rs"), &text("README.md")));
+    for page in walk("crates/portcullis/src/").iter().filter(|page| page.path.ends_with("_flags.rs")) {
+        none(&readme::flags(&page.text, &text("README.md")));
+    }
 }
 
 #[test]
