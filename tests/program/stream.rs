@@ -1,4 +1,4 @@
-//! A stream without end that curl downloads: how much came, and when and how it ended.
+//! A stream without end that a command, mostly curl, downloads: how much came, and when and how it ended.
 //! Called by tests of cuts and of bystanders.
 //! It must never stop reading: a full pipe would stop curl, and a stream that stands still would be nobody's fault.
 
@@ -38,13 +38,13 @@ impl Stream {
     /// Opens it and returns when it flows. `version` is curl's flag for it.
     pub(crate) async fn open(stage: &Stage, program: &Program, (name, version): (&str, &str)) -> Stream {
         let mut command = curl(stage, Some(name));
-        command.args([version, &program.url("/stream")]);
+        command.args([version, "--no-buffer", &program.url("/stream")]);
         Stream::by(command).await
     }
 
-    /// The same of any other stream: a curl that lacks nothing.
+    /// The same of any other stream: a command that writes what it receives as it comes.
     pub(crate) async fn by(mut command: Command) -> Stream {
-        let mut child = command.arg("--no-buffer").spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let received = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&received);

@@ -1,5 +1,5 @@
-//! Every path through the real program, with clients and apps that nobody here wrote: grpcio, h2, http.client, curl,
-//! Envoy.
+//! Every path through the real program, with clients and apps that nobody here wrote: grpcio, websockets, h2, http.client,
+//! curl, Envoy.
 //! One module per behaviour; the stage and the program are those of `tests/program`, scripts are in `python/`.
 //! No module may read of a client more than its own user could know, or take a clean end for a cut.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -22,6 +22,7 @@ mod stream;
 #[allow(dead_code)]
 mod tools;
 
+mod apps;
 mod clock;
 mod envoy;
 mod gentle;
@@ -30,3 +31,4 @@ mod grpc_cut;
 mod paths;
 mod script;
 mod table;
+mod tunnels;

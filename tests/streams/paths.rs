@@ -1,5 +1,5 @@
 //! Every path through the proxy at once: opened by clients that nobody here wrote, and what each of them saw at its end.
-//! Called by `table.rs` once for each cause of a cut.
+//! Called by `table.rs` once for each cause of a cut; what is no request is in `tunnels.rs`.
 //! It must never end anything itself, nor say more of an end than its client told.
 
 use std::collections::BTreeMap;
@@ -12,18 +12,20 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
+use crate::apps::{Apps, GRPC, HTTP};
 use crate::load;
 use crate::program::{Program, eventually};
 use crate::script::Script;
 use crate::stage::Stage;
 use crate::stream::Stream;
 use crate::tools::{Told, curl};
+use crate::tunnels::{self, Tunnels};
 
-/// What a client saw, by the names of [`PATHS`].
+/// What a client saw, by the names of [`all`].
 pub(crate) type Sights = BTreeMap<&'static str, String>;
 
-/// Every path by its short name, as a reader knows it, and with the client that takes it here.
-pub(crate) const PATHS: [(&str, &str, &str); 22] = [
+/// Every path of requests by its short name, as a reader knows it, and with the client that takes it here.
+const PATHS: [(&str, &str, &str); 22] = [
     ("http1-idle", "HTTP/1.1, kept alive and idle", "http.client"),
     ("http1-waiting", "HTTP/1.1, a request waits for its answer", "http.client"),
     ("http1-pipelined", "HTTP/1.1, seven requests pipelined behind it", "h2load"),
@@ -48,7 +50,7 @@ pub(crate) const PATHS: [(&str, &str, &str); 22] = [
     ("grpc-health", "gRPC, a watch of the health service", "grpcio"),
 ];
 /// The sessions that one [`Clients::open`] begins: each name here has a certificate of its own.
-const SESSIONS: [&str; 11] = [
+const SESSIONS: [&str; 16] = [
     "http1-idle",
     "http1-waiting",
     "http1-pipelined",
@@ -60,10 +62,15 @@ const SESSIONS: [&str; 11] = [
     "http2-connection",
     "http2-curl-download",
     "grpc",
+    "websocket-talk",
+    "websocket-stalled",
+    "http2-websocket",
+    "connect",
+    "tcp",
 ];
-pub(crate) const SESSION_COUNT: f64 = SESSIONS.len() as f64;
-const GRPC: [&str; 7] = crate::grpc_cut::KINDS;
-const HTTP2: [&str; 5] = ["waiting", "download", "stalled_download", "upload", "stalled_upload"];
+pub(crate) const SESSION_COUNT: usize = SESSIONS.len();
+const CALLS: [&str; 7] = crate::grpc_cut::KINDS;
+const STREAMS: [&str; 5] = ["waiting", "download", "stalled_download", "upload", "stalled_upload"];
 
 /// The clients that serve every cause, one process for each kind.
 pub(crate) struct Clients<'a> {
@@ -71,6 +78,7 @@ pub(crate) struct Clients<'a> {
     http1: Script,
     http2: Script,
     grpc: Script,
+    websocket: Script,
 }
 
 /// What is open of one cause, where it is open.
@@ -80,15 +88,21 @@ pub(crate) struct Open<'a> {
     curls: Vec<(&'static str, Stream)>,
     upload: JoinHandle<Told>,
     pipelined: JoinHandle<Told>,
+    tunnels: Tunnels,
+}
+
+/// Every path, requests first.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    PATHS.into_iter().chain(tunnels::PATHS)
 }
 
 impl<'a> Clients<'a> {
     pub(crate) async fn new(stage: &'a Stage) -> Clients<'a> {
         let folder = [stage.folder().to_str().unwrap()];
-        let scripts = ["http1_client", "h2_client", "grpc_client"].map(|name| Script::start(name, &folder));
-        let [http1, http2, grpc] = scripts;
-        let (http1, http2, grpc) = tokio::join!(http1, http2, grpc);
-        Clients { stage, http1, http2, grpc }
+        let scripts = ["http1_client", "h2_client", "grpc_client", "websocket_client"];
+        let [http1, http2, grpc, websocket] = scripts.map(|name| Script::start(name, &folder));
+        let (http1, http2, grpc, websocket) = tokio::join!(http1, http2, grpc, websocket);
+        Clients { stage, http1, http2, grpc, websocket }
     }
 
     /// Opens every path for one cause with certificates of this authority, each as far as it can come.
@@ -96,21 +110,23 @@ impl<'a> Clients<'a> {
         &mut self,
         (cause, issuing, life): (&'b str, &Authority, Duration),
         program: &Program,
-        app: &Script,
+        apps: &Apps,
     ) -> Open<'b> {
         for session in SESSIONS {
             let leaf = LeafSpec::spiffe(&format!("spiffe://td/{cause}/{session}"));
             let leaf = issuing.issue(leaf.valid_for(testkit::Duration::try_from(life).unwrap()));
             leaf.write_to(self.stage.folder(), &format!("{cause}-{session}"));
         }
-        self.open_scripts(cause, program, app).await;
-        let open = self.open_commands(cause, program).await;
+        self.open_scripts(cause, program, &apps.grpc).await;
+        let (curls, upload, pipelined) = self.open_commands(cause, program).await;
+        let scripts = (apps, &mut self.websocket, &mut self.http2);
+        let tunnels = tunnels::open(cause, self.stage, program, scripts).await;
         self.wait_for_all(cause).await;
-        open
+        Open { cause, curls, upload, pipelined, tunnels }
     }
 
     async fn open_scripts(&mut self, cause: &str, program: &Program, app: &Script) {
-        let [http, grpc] = [program.addresses[0], program.addresses[1]].map(|address| address.to_string());
+        let [http, grpc] = [HTTP, GRPC].map(|place| program.addresses[place].to_string());
         for kind in ["idle", "waiting", "upload"] {
             let (name, certificate) = (format!("{cause}-http1-{kind}"), format!("{cause}-http1-{kind}"));
             let wish = json!({"do": "open", "kind": kind, "name": name, "address": http, "certificate": certificate});
@@ -122,7 +138,7 @@ impl<'a> Clients<'a> {
         }
         let idle = format!("{cause}-http2-idle");
         self.http2.ask(json!({"do": "open", "connection": idle, "kind": "idle", "name": format!("{idle}-get")})).await;
-        for kind in HTTP2 {
+        for kind in STREAMS {
             let (there, name) = (format!("{cause}-http2-connection"), format!("{cause}-http2-{kind}"));
             self.http2.ask(json!({"do": "open", "connection": there, "kind": kind, "name": name})).await;
         }
@@ -130,7 +146,7 @@ impl<'a> Clients<'a> {
         let channel = json!({"do": "channel", "name": name, "address": grpc, "certificate": name});
         self.grpc.ask(channel).await;
         let before = ["waits", "counts", "stalled"].map(|event| (event, app.said(event).len()));
-        for kind in GRPC {
+        for kind in CALLS {
             let call = json!({"do": "open", "channel": name, "kind": kind, "name": format!("{name}-{kind}")});
             self.grpc.ask(call).await;
         }
@@ -150,14 +166,18 @@ impl<'a> Clients<'a> {
         curl
     }
 
-    async fn open_commands<'b>(&self, cause: &'b str, program: &Program) -> Open<'b> {
+    async fn open_commands(
+        &self,
+        cause: &str,
+        program: &Program,
+    ) -> (Vec<(&'static str, Stream)>, JoinHandle<Told>, JoinHandle<Told>) {
         let mut curls = Vec::new();
         for (session, version, path) in [
-            ("http1-download", "--http1.1", "/stream"),
-            ("http1-events", "--http1.1", "/events"),
-            ("http2-curl-download", "--http2", "/stream"),
+            ("http1-download", "--http1.1", "/stream/8"),
+            ("http1-events", "--http1.1", "/events/8"),
+            ("http2-curl-download", "--http2", "/stream/8"),
         ] {
-            let curl = self.curl(cause, session, &[version, &program.url(path)]);
+            let curl = self.curl(cause, session, &[version, "--no-buffer", &program.url(path)]);
             curls.push((session, Stream::by(curl).await));
         }
         let upload = ["--http1.1", "--request", "POST", "--upload-file", "-", "--write-out", "|%{http_code}"];
@@ -167,7 +187,7 @@ impl<'a> Clients<'a> {
         let waiting = program.url("/slow/60000").replace("localhost", "127.0.0.1");
         pipelined.args(["--h1", "-n", "8", "-c", "1", "-m", "8", &waiting]);
         let pipelined = tokio::spawn(async move { crate::tools::run(&mut pipelined).await });
-        Open { cause, curls, upload: tokio::spawn(endless_upload(upload)), pipelined }
+        (curls, tokio::spawn(endless_upload(upload)), pipelined)
     }
 
     /// Waits until the app has the requests, and the scripts have the rest.
@@ -199,7 +219,7 @@ impl<'a> Clients<'a> {
 
     /// What was told of ends so far, to be sure that nothing ends before its cause.
     pub(crate) fn ended(&self, cause: &str) -> Vec<Value> {
-        let all = [&self.http1, &self.http2, &self.grpc].into_iter();
+        let all = [&self.http1, &self.http2, &self.grpc, &self.websocket].into_iter();
         let ends = all.flat_map(|script| [script.said("ended"), script.said("closed")].concat());
         let theirs = |line: &Value| line["call"].as_str().unwrap().starts_with(&format!("{cause}-"));
         ends.filter(|line| theirs(line) && !line["call"].as_str().unwrap().ends_with("-get")).collect()
@@ -207,16 +227,16 @@ impl<'a> Clients<'a> {
 
     /// Waits for every end and says what was seen of it.
     pub(crate) async fn sights(&mut self, open: Open<'_>) -> Sights {
-        let mut sights = Sights::new();
+        let mut all_sights = Sights::new();
         let mut see = |path: &str, sight: String| {
-            let (name, _, _) = PATHS.into_iter().find(|(name, _, _)| *name == path).unwrap();
-            assert!(sights.insert(name, sight).is_none(), "{path} was seen twice");
+            let (name, _, _) = all().find(|(name, _, _)| *name == path).unwrap();
+            assert!(all_sights.insert(name, sight).is_none(), "{path} was seen twice");
         };
         for kind in ["idle", "waiting", "upload"] {
             let path = format!("http1-{kind}");
             see(&path, over_http1(&self.http1.hears_of("ended", &format!("{}-{path}", open.cause)).await));
         }
-        for kind in HTTP2 {
+        for kind in STREAMS {
             let path = format!("http2-{kind}");
             see(&path, over_http2(&self.http2.hears_of("ended", &format!("{}-{path}", open.cause)).await));
         }
@@ -226,7 +246,7 @@ impl<'a> Clients<'a> {
         // grpcio tells of an end only when what came before it was read.
         let stalled = format!("{}-grpc-stalled_download", open.cause);
         self.grpc.ask(json!({"do": "read_on", "name": stalled})).await;
-        for kind in GRPC {
+        for kind in CALLS {
             let path = format!("grpc-{kind}");
             see(&path, call(&self.grpc.hears_of("ended", &format!("{}-{path}", open.cause)).await));
         }
@@ -235,9 +255,12 @@ impl<'a> Clients<'a> {
             end.assert_broken();
             see(session, "broken off".to_owned());
         }
+        let scripts = (&mut self.websocket, &self.http2);
+        let sights = open.tunnels.sights(open.cause, scripts).await;
+        tunnels::PATHS.iter().zip(sights).for_each(|((path, _, _), sight)| see(path, sight));
         see("http1-curl-upload", answered(&open.upload.await.unwrap()));
         see("http1-pipelined", pipelined(&open.pipelined.await.unwrap()));
-        sights
+        all_sights
     }
 }
 
@@ -246,7 +269,7 @@ async fn endless_upload(mut curl: Command) -> Told {
     let mut child = curl.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let feed = async {
-        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
         while stdin.write_all(b"piece of an upload\n").await.is_ok() {
             pace.tick().await;
         }

@@ -1,12 +1,13 @@
 //! What the recording HTTP/1.1 app answers, by path. Its connections call `answer` once for each request.
 //!
 //! `/echo` the body back as it comes, content type kept · `/stream` lines `chunk N` every 2 ms without end ·
+//! `/stream/MS` the same every MS · `/events/MS` server-sent events `data: N` every MS without end ·
 //! `/bytes/N` exactly N bytes with their length · `/slow/MS` waits before its answer · `/status/N` answers without
 //! reading the body · `/hints` 103 Early Hints first · `/trailers` ends with `x-checksum: 42` (hyper writes trailers
 //! only to requests with `te: trailers`) · `/close` announces its close · `/vanish` closes without announcing it ·
 //! `/upload` reads all and answers the number of bytes · `/chunks/N` N lines 2 ms apart, then a clean end ·
-//! `/events` server-sent events `data: N` every 2 ms without end · `/deaf` neither reads nor answers · `/stamps` stamps
-//! (`stamp.rs`) as fast as they are taken, without end · anything else reads all and answers `hello`.
+//! `/deaf` neither reads nor answers · `/stamps` stamps (`stamp.rs`) as fast as they are taken, without end ·
+//! anything else reads all and answers `hello`.
 //!
 //! It must never read more of a body than its client has sent, nor collect one before it is recorded.
 
@@ -51,9 +52,10 @@ pub(crate) async fn answer(visit: Visit, request: Request<Incoming>) -> Result<R
     }
     Ok(match route {
         "echo" => echo(&head, body),
-        "stream" => lines(body, u64::MAX, |number| format!("chunk {number}\n")),
-        "chunks" => lines(body, argument, |number| format!("chunk {number}\n")),
-        "events" => events(body),
+        "stream" if argument == 0 => lines(body, (u64::MAX, PACE), |number| format!("chunk {number}\n")),
+        "stream" => lines(body, (u64::MAX, Duration::from_millis(argument)), |number| format!("chunk {number}\n")),
+        "chunks" => lines(body, (argument, PACE), |number| format!("chunk {number}\n")),
+        "events" => events(body, Duration::from_millis(argument)),
         "stamps" => stamped(body),
         // The body is held, so that nobody reads it.
         "deaf" => std::future::pending().await,
@@ -108,17 +110,17 @@ fn echo(head: &http::request::Parts, body: RecordedBody) -> Reply {
     reply
 }
 
-fn events(body: RecordedBody) -> Reply {
-    let mut reply = lines(body, u64::MAX, |number| format!("data: {number}\n\n"));
+fn events(body: RecordedBody, pace: Duration) -> Reply {
+    let mut reply = lines(body, (u64::MAX, pace), |number| format!("data: {number}\n\n"));
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     reply
 }
 
-fn lines(mut body: RecordedBody, count: u64, line: fn(u64) -> String) -> Reply {
+fn lines(mut body: RecordedBody, (count, pace): (u64, Duration), line: fn(u64) -> String) -> Reply {
     let (mut sender, receiver) = Channel::<Bytes, hyper::Error>::new(1);
     tokio::spawn(async move { read_all(&mut body).await });
     tokio::spawn(async move {
-        let mut pace = tokio::time::interval(PACE);
+        let mut pace = tokio::time::interval(pace);
         for number in 0..count {
             pace.tick().await;
             // Nobody reads any more: the connection is gone.

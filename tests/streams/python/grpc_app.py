@@ -1,7 +1,7 @@
 """A gRPC app by grpcio, without TLS: what the proxy stands in front of. Started by `grpc*.rs`.
 
 Messages are bytes, so no code is generated. Methods of `test.Streams`: `Echo` and `Refuse` answer at once, `Wait` never
-does, `Count` takes an upload, `Deaf` takes none of it, `Ticks` sends a stamped message every 5 ms, `Flood` as many as it
+does, `Count` takes an upload, `Deaf` takes none of it, `Ticks` sends a stamped message every 20 ms, `Flood` as many as it
 can, `Talk` echoes. The health service is grpcio-health-checking's. It must never end a call that waits by itself.
 """
 
@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lines import say, serve, stamp, stamp_of
 
-PACE = 0.005
+PACE = 0.02
 # Nothing that compresses: a window has to fill.
 PIECE = os.urandom(64 * 1024)
 

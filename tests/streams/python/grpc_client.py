@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lines import begin, say, serve, stamp, stamp_of
 
 SERVICE = "/test.Streams/"
-PACE = 0.005
+PACE = 0.02
 # Nothing that compresses: a window has to fill.
 PIECE = os.urandom(64 * 1024)
 

@@ -16,10 +16,11 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import websockets.protocol
 
 from lines import begin, say, serve, stamp
 
-PACE = 0.005
+PACE = 0.02
 PIECE = bytes(8192)
 
 folder = Path(sys.argv[1])
@@ -32,6 +33,7 @@ class Stream:
     def __init__(self, name, reads):
         self.name, self.reads = name, reads
         self.status, self.body, self.trailers, self.received, self.end = None, b"", {}, 0, None
+        self.websocket = None
 
 
 class Connection:
@@ -107,6 +109,9 @@ class Connection:
         elif isinstance(event, h2.events.DataReceived):
             stream.received += len(event.data)
             stream.body = (stream.body + event.data)[:64]
+            if stream.websocket:
+                stream.websocket.receive_data(event.data)
+                self.say_frames(event.stream_id)
             if stream.reads:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             if stream.received == len(event.data):
@@ -121,8 +126,10 @@ class Connection:
     def tell(self, stream, end):
         if stream.end is None:
             stream.end = end
+            told = stream.websocket
+            close = [told.close_rcvd.code, told.close_rcvd.reason] if told and told.close_rcvd else None
             say("ended", call=stream.name, end=end, status=stream.status, body=stream.body.decode("latin-1"),
-                trailers=stream.trailers, received=stream.received)
+                trailers=stream.trailers, received=stream.received, close=close)
 
     def request(self, name, method, path, reads=True):
         with self.lock:
@@ -132,6 +139,42 @@ class Connection:
             self.h2.send_headers(number, head, end_stream=method == "GET")
             self.flush()
         return number
+
+    def connect(self, name, path):
+        """Opens a WebSocket over one stream (RFC 8441); its frames are those of the websockets library."""
+        with self.lock:
+            number = self.h2.get_next_available_stream_id()
+            self.streams[number] = Stream(name, True)
+            self.streams[number].websocket = websockets.protocol.Protocol(websockets.protocol.Side.CLIENT)
+            head = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"),
+                    (":authority", "localhost"), (":path", path), ("sec-websocket-version", "13")]
+            self.h2.send_headers(number, head)
+            self.flush()
+        return number
+
+    def say_frames(self, number):
+        """Sends what the WebSocket has to say; a stream that has ended takes nothing any more."""
+        for data in self.streams[number].websocket.data_to_send():
+            if data and self.streams[number].end is None:
+                try:
+                    self.h2.send_data(number, data)
+                except h2.exceptions.ProtocolError:
+                    return
+
+    def talk(self, number):
+        """Sends stamps as messages until the stream ends."""
+        stream = self.streams[number]
+        while stream.end is None and not self.over.is_set():
+            with self.lock:
+                open = stream.websocket.state is websockets.protocol.State.OPEN
+                if stream.status == 200 and open:
+                    stream.websocket.send_binary(stamp())
+                    self.say_frames(number)
+                    try:
+                        self.flush()
+                    except OSError:
+                        return
+            time.sleep(PACE)
 
     def upload(self, number, piece):
         """Sends until the stream ends, as much as the window lets; tells once it lets nothing any more."""
@@ -162,11 +205,13 @@ def open(connection, kind, name):
     elif kind == "waiting":
         there.request(name, "GET", "/slow/60000")
     elif kind == "download":
-        there.request(name, "GET", "/stream")
+        there.request(name, "GET", "/stream/8")
     elif kind == "stalled_download":
         there.request(name, "GET", "/bytes/10000000000", reads=False)
     elif kind == "upload":
         begin(there.upload, there.request(name, "POST", "/upload"), b"")
+    elif kind == "talk":
+        begin(there.talk, there.connect(name, "/talk"))
     elif kind == "stalled_upload":
         begin(there.upload, there.request(name, "POST", "/deaf"), PIECE)
 

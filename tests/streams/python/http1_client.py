@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lines import begin, say, serve, stamp, stamp_of
 
-PACE = 0.005
+PACE = 0.02
 
 folder = Path(sys.argv[1])
 
@@ -73,7 +73,7 @@ def waiting(name, address, certificate):
     say("ended", call=name, **answer_of(connection, sock))
 
 
-def download(name, address, certificate, path="/stream"):
+def download(name, address, certificate, path="/stream/8"):
     connection = Connection(address, certificate)
     connection.request("GET", path)
     sock, response = connection.sock, connection.getresponse()
