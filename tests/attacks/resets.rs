@@ -60,7 +60,8 @@ async fn mistakes_that_make_the_proxy_reset_end_their_connection_and_hold_no_mor
     let ground = Ground::before(&app.addr().to_string(), |flags| flags).await;
     let (client, address) = (ground.client("attacker"), ground.address());
     // What h2 says of them: PROTOCOL_ERROR at the first, or ENHANCE_YOUR_CALM when it has had enough.
-    let mistakes: [(&str, u32, fn(u32) -> Vec<u8>); 4] = [
+    type Mistake = fn(u32) -> Vec<u8>;
+    let mistakes: [(&str, u32, Mistake); 4] = [
         ("a window that grows by nothing", PROTOCOL_ERROR, |stream| {
             [request(stream, "/"), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
         }),
