@@ -162,32 +162,57 @@ async fn each_end_may_end_its_own_direction_and_still_hear_the_other() {
     }
 }
 
+/// Of a tunnel's half, for tests that see it pass.
+const LIMIT: Duration = Duration::from_millis(100);
+
 #[tokio::test]
-async fn a_tunnel_of_which_one_end_has_ended_is_not_held_open_for_ever() {
+async fn after_the_apps_goodbye_a_client_that_says_nothing_is_not_waited_for_without_end() {
     let (app, _) = app(OK, |mut stream| async move {
-        // It hears the end and does not go.
-        let mut all = Vec::new();
-        while stream.read_buf(&mut all).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            if stream.writable().await.is_err() || stream.try_write(b"").is_err() {
-                return;
-            }
-            if stream.take_error().unwrap().is_some() {
-                return;
-            }
-        }
+        stream.shutdown().await.unwrap();
+        let _ = stream.read_u8().await;
     })
     .await;
-    let limit = Duration::from_millis(200);
-    let house = House::before(app.addr()).allow_connect().limits(|limits| limits.tunnel_half_closed = limit).start();
+    let house = House::before(app.addr()).allow_connect().limits(|limits| limits.tunnel_half_closed = LIMIT).start();
     for version in BOTH {
         let mut tunnel = open_connect(&house, &house.client("a"), version).await;
-        tunnel.send("x").await.unwrap();
-        tunnel.finish().await;
-        let (bytes, over) = tunnel.rest().await;
-        assert!(bytes.is_empty() && matches!(over, Over::Broken(_)), "{version:?}: {over:?}");
+        assert_eq!(tunnel.rest().await, (Vec::new(), Over::Clean), "{version:?}");
+        app.wait_for_silence().await;
+        if version == Version::One {
+            house.wait_for_metric("portcullis_sessions_closed_total", &[("reason", "timeout")], 1.0).await;
+        }
     }
-    house.wait_for_metric("portcullis_sessions_closed_total", &[("reason", "timeout")], 1.0).await;
+}
+
+#[tokio::test]
+async fn after_the_clients_goodbye_an_app_may_think_for_as_long_as_it_likes() {
+    let (app, _) = app(OK, |mut stream| async move {
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        tokio::time::sleep(LIMIT * 6).await;
+        stream.write_all(b"at last").await.unwrap();
+        stream.shutdown().await.unwrap();
+    })
+    .await;
+    let house = House::before(app.addr()).allow_connect().limits(|limits| limits.tunnel_half_closed = LIMIT).start();
+    for version in BOTH {
+        let mut tunnel = open_connect(&house, &house.client("a"), version).await;
+        tunnel.finish().await;
+        assert_eq!(tunnel.rest().await, (b"at last".to_vec(), Over::Clean), "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_that_breaks_a_tunnel_off_is_no_clean_end_for_its_app() {
+    let (app, heard) = listening().await;
+    for version in BOTH {
+        let spec = House::before(app.addr()).allow_connect().limits(|limits| limits.stop = LIMIT);
+        let house = spec.start();
+        let mut tunnel = open_connect(&house, &house.client("a"), version).await;
+        tunnel.send("half of what I had to s").await.unwrap();
+        house.running.stop().await;
+        assert!(matches!(tunnel.rest().await.1, Over::Broken(_)), "{version:?}");
+        app.wait_for_silence().await;
+        assert_eq!(heard.lock().unwrap().pop().unwrap(), Err(std::io::ErrorKind::ConnectionReset), "{version:?}");
+    }
 }
 
 /// How the app's reading ended: `Ok` by a clean end.

@@ -163,6 +163,29 @@ async fn a_client_that_ends_or_vanishes_ends_the_app() {
 }
 
 #[tokio::test]
+async fn a_client_that_ended_is_not_kept_by_an_app_that_does_not_go() {
+    let app = app(|mut stream| async move {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        // It stays until it is told to go by a reset.
+        while stream.write_all(&Frame::new(PING, "").bytes()).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    })
+    .await;
+    let limit = Duration::from_millis(100);
+    let house = House::before(app.addr()).limits(|limits| limits.tunnel_half_closed = limit).start();
+    for version in BOTH {
+        let mut tunnel = open(&house, &house.client("a"), version).await;
+        tunnel.finish().await;
+        let (frames, rest, over) = tunnel.frames().await;
+        assert_eq!((frames, rest), (vec![Frame::new(PING, "")], Vec::new()));
+        assert!(matches!(over, Over::Broken(_)), "{version:?}: {over:?}");
+    }
+    house.wait_for_metric("portcullis_sessions_closed_total", &[("reason", "timeout")], 1.0).await;
+}
+
+#[tokio::test]
 async fn an_app_that_breaks_off_is_no_clean_end_for_the_client() {
     let app = app(|mut stream| async move {
         let _ = stream.read_u8().await;

@@ -110,8 +110,8 @@ pub struct Limits {
     /// Idle connections to the app that a worker keeps: as many as ten busy HTTP/2 clients use at once. With 64 of
     /// them, 256 concurrent streams cost 83 µs of CPU a request instead of 30, all of it connecting again.
     pub app_idle_connections: usize,
-    /// How long a tunnel of which one side has ended waits for a byte from the other; as Linux waits for the other end
-    /// of a socket that nobody holds any more (tcp_fin_timeout).
+    /// How long a tunnel whose app has ended waits for a byte of the client, and a WebSocket of which either has for one
+    /// of the other; as Linux waits for the other end of a socket that nobody holds any more (tcp_fin_timeout).
     pub tunnel_half_closed: Duration,
     /// How long it keeps one; below the 5 s after which Node.js closes a connection.
     pub app_idle: Duration,

@@ -147,7 +147,7 @@ async fn carry(
     // The clock is asked for every piece as well: what one side sent after a `notAfter` reaches nobody.
     let may_pass = || worker.is_trusted(connection);
     loop {
-        let app_done = ferry.app_is_done();
+        let lingers = ferry.only_lingers();
         let turn = poll_fn(|context| {
             if !may_pass() {
                 // The cut signalled.
@@ -163,8 +163,7 @@ async fn carry(
         let step = tokio::select! {
             biased;
             step = turn => step,
-            // An app that closed altogether looks like one that still listens, until something is sent to it.
-            () = sleep(worker.limits.tunnel_half_closed), if app_done => {
+            () = sleep(worker.limits.tunnel_half_closed), if lingers => {
                 let moved = ferry.moved();
                 if seen.replace(moved) == Some(moved) {
                     return Ended::ByClient(End::Timeout);

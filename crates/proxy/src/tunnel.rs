@@ -185,9 +185,10 @@ impl<Client: End, App: End> Ferry<Client, App> {
         self.up.moved.wrapping_add(self.down.moved)
     }
 
-    /// The app said that it was done, and its client was told.
-    pub(crate) fn app_is_done(&self) -> bool {
-        self.down.stage == Stage::Ended
+    /// All that is left is to hear from a side that may be gone: an app that closed altogether looks like one that still
+    /// listens, until something is sent to it, and whoever ended a WebSocket has nothing more to hear.
+    pub(crate) fn only_lingers(&self) -> bool {
+        self.down.stage == Stage::Ended || self.cargo == Cargo::Frames && self.up.stage == Stage::Ended
     }
 
     /// Both directions ended, each by its own side.

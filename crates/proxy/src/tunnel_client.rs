@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::body::OpenRequest;
 use crate::connection::{Connection, Cut, End as SessionEnd};
@@ -33,7 +33,7 @@ enum Ended {
     /// As its two ends wanted.
     Whole,
     Broken(Side),
-    /// One side ended long ago, and nothing came from the other since.
+    /// One side ended long ago, and the other said nothing since.
     TimedOut,
     Cut(Cut),
 }
@@ -59,9 +59,10 @@ fn notice<Client: End, App: End>(ferry: &Ferry<Client, App>, cut: &Cut) -> Notic
 /// Carries until the tunnel ends or its session does.
 async fn carry<Client: End, App: End>(ferry: &mut Ferry<Client, App>, open: &OpenRequest) -> Ended {
     let (worker, connection) = (&open.worker, &open.connection);
-    let limit = worker.limits.tunnel_half_closed;
-    let mut half_closed = None;
+    // How far it had come when it was looked at last, since it only lingers.
+    let mut seen = None;
     loop {
+        let lingers = ferry.only_lingers();
         // The clock is asked for every piece as well: what one side sent after a `notAfter` reaches nobody.
         let may_pass = || worker.is_trusted(connection);
         let turn = poll_fn(|context| match may_pass() {
@@ -73,8 +74,9 @@ async fn carry<Client: End, App: End>(ferry: &mut Ferry<Client, App>, open: &Ope
             biased;
             cut = connection.until_cut() => return Ended::Cut(cut.clone()),
             step = turn => step,
-            () = tokio::time::sleep(limit), if half_closed.is_some() => {
-                if half_closed.replace(ferry.moved()) == Some(ferry.moved()) {
+            () = sleep(worker.limits.tunnel_half_closed), if lingers => {
+                let moved = ferry.moved();
+                if seen.replace(moved) == Some(moved) {
                     return Ended::TimedOut;
                 }
                 continue;
@@ -82,7 +84,7 @@ async fn carry<Client: End, App: End>(ferry: &mut Ferry<Client, App>, open: &Ope
         };
         match (step, connection.cut_reason()) {
             (Ok(Step::Ended), _) => return Ended::Whole,
-            (Ok(Step::HalfClosed), _) => half_closed = Some(ferry.moved()),
+            (Ok(Step::HalfClosed), _) => {}
             // The gates below see it first, and what they refuse looks like a break.
             (Err(_), Some(cut)) => return Ended::Cut(cut.clone()),
             (Err(side), None) => {
@@ -98,15 +100,18 @@ async fn carry<Client: End, App: End>(ferry: &mut Ferry<Client, App>, open: &Ope
 /// Over HTTP/1.1: `stream` is what is left of the connection, `read` what came behind the request's head.
 pub(crate) async fn over_http1(tunnel: Box<Tunnel>, (stream, read): (GatedStream, Bytes), registration: Registration) {
     let Tunnel { cargo, app, open, .. } = *tunnel;
+    let (gate, limits) = (&registration.connection.gate, &registration.worker.limits);
+    // Whatever ends bytes of an unknown kind, a panic or the end of the runtime included, ends them by a reset.
+    gate.resets_at_close(cargo == Cargo::Bytes);
     let mut ferry = Ferry::new((ByteEnd::new(stream, read), app), cargo);
     let ended = carry(&mut ferry, &open).await;
-    let (gate, limits) = (&registration.connection.gate, &registration.worker.limits);
     let told = match &ended {
         Ended::Cut(cut) => notice(&ferry, cut),
         Ended::Whole | Ended::Broken(_) | Ended::TimedOut => Notice::Impossible,
     };
-    if cargo == Cargo::Bytes && !ferry.is_over() {
-        ferry.app.stream.wire.abandon();
+    if matches!(ended, Ended::Whole) {
+        gate.resets_at_close(false);
+        ferry.app.stream.wire.resets_at_close(false);
     }
     let over = ferry.is_over();
     // The app's connection ends here: it is not to wait for the client's.
@@ -154,11 +159,9 @@ pub(crate) async fn over_http2(tunnel: Box<Tunnel>, send: SendStream<Bytes>) {
     let client = StreamEnd { send, receive, connection: connection.clone(), last_turn: connection.turns() };
     let mut ferry = Ferry::new((client, app), cargo);
     let ended = carry(&mut ferry, &open).await;
-    if cargo == Cargo::Bytes && !ferry.is_over() {
-        ferry.app.stream.wire.abandon();
-    }
     match ended {
-        Ended::Whole | Ended::Broken(Side::Client(_)) => {}
+        Ended::Whole => ferry.app.stream.wire.resets_at_close(false),
+        Ended::Broken(Side::Client(_)) => {}
         Ended::Cut(cut) => {
             let told = match notice(&ferry, &cut) {
                 Notice::Close(frame) => ferry.client.end_with(frame),

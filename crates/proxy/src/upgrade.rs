@@ -229,7 +229,10 @@ pub(crate) async fn open(
                 return Attempt::Fault(Fault::Broken);
             }
             let parts = line.into_parts();
-            let app = ByteEnd::new(parts.io.into_inner(), parts.read_buf);
+            let socket = parts.io.into_inner();
+            // Until both ends have said that they are done.
+            socket.wire.resets_at_close(opening.cargo() == Cargo::Bytes);
+            let app = ByteEnd::new(socket, parts.read_buf);
             to.open.becomes_a_tunnel();
             let tunnel = Tunnel { cargo: opening.cargo(), app, upload, open: to.open.clone() };
             let (head, _) = answer.into_parts();

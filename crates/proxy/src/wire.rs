@@ -101,12 +101,8 @@ impl Wire {
         }
     }
 
-    /// Makes its close a reset, so that the app takes what it has for broken off and not for whole.
-    pub(crate) fn abandon(&self) {
-        self.resets_at_close(true);
-    }
-
-    /// Whether its close is a reset. A Unix socket knows none: its app reads an end like any other.
+    /// Whether its close is a reset, so that the app takes what it has for broken off and not for whole. A Unix socket
+    /// knows none: its app reads an end like any other.
     pub(crate) fn resets_at_close(&self, resets: bool) {
         if let Socket::Tcp(stream) = &self.socket {
             // A failure leaves the ordinary close: nothing better can be done at the end.
