@@ -24,7 +24,7 @@ class Connection(http.client.HTTPSConnection):
     def __init__(self, address, certificate):
         context = ssl.create_default_context(cafile=folder / "server_root.pem")
         context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
-        super().__init__("localhost", int(address.rsplit(":", 1)[1]), context=context, timeout=30)
+        super().__init__("localhost", int(address.rsplit(":", 1)[1]), context=context, timeout=120)
         self._tls = context
 
     def connect(self):
