@@ -30,5 +30,6 @@ mod grpc;
 mod grpc_cut;
 mod paths;
 mod script;
+mod stamps;
 mod table;
 mod tunnels;

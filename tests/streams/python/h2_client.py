@@ -16,9 +16,10 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import websockets.frames
 import websockets.protocol
 
-from lines import begin, say, serve, stamp
+from lines import begin, say, serve, stamp, stamp_of
 
 PACE = 0.02
 PIECE = bytes(8192)
@@ -33,7 +34,7 @@ class Stream:
     def __init__(self, name, reads):
         self.name, self.reads = name, reads
         self.status, self.body, self.trailers, self.received, self.end = None, b"", {}, 0, None
-        self.websocket = None
+        self.websocket, self.last = None, 0
 
 
 class Connection:
@@ -111,6 +112,9 @@ class Connection:
             stream.body = (stream.body + event.data)[:64]
             if stream.websocket:
                 stream.websocket.receive_data(event.data)
+                for frame in stream.websocket.events_received():
+                    if frame.opcode is websockets.frames.Opcode.BINARY:
+                        stream.last = max(stream.last, stamp_of(frame.data))
                 self.say_frames(event.stream_id)
             if stream.reads:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -129,7 +133,7 @@ class Connection:
             told = stream.websocket
             close = [told.close_rcvd.code, told.close_rcvd.reason] if told and told.close_rcvd else None
             say("ended", call=stream.name, end=end, status=stream.status, body=stream.body.decode("latin-1"),
-                trailers=stream.trailers, received=stream.received, close=close)
+                trailers=stream.trailers, received=stream.received, close=close, last=stream.last)
 
     def request(self, name, method, path, reads=True):
         with self.lock:
