@@ -22,6 +22,7 @@ mod http1;
 mod http2;
 mod measured;
 mod observe;
+mod panics;
 mod preview;
 mod races;
 mod rotation;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use testkit::RawApp;
 use testkit::raw_app::{read_head, unused_address};
+use testkit::{RawApp, RecordingApp};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -122,10 +122,11 @@ async fn streams_without_end_are_cut_off_at_the_stop_timeout() {
 }
 
 #[tokio::test]
-async fn an_app_that_is_down_is_502_to_curl_and_counted() {
+async fn an_app_that_is_down_is_502_to_curl_and_counted_and_200_when_it_is_back() {
     let stage = Stage::new().await;
     stage.client("alice");
-    let program = Program::start(&stage.flags_before(&unused_address().await.to_string())).await;
+    let address = unused_address().await;
+    let program = Program::start(&stage.flags_before(&address.to_string())).await;
     for version in ["--http1.1", "--http2"] {
         let mut command = curl(&stage, Some("alice"));
         let told = run(command.args([version, "--write-out", "|%{http_code}", &program.url("/hello")])).await;
@@ -134,4 +135,6 @@ async fn an_app_that_is_down_is_502_to_curl_and_counted() {
     }
     assert_eq!(program.metric("portcullis_app_faults_total", &[]).await, 2.0);
     assert_eq!(program.get("/readyz").await.0, 200);
+    let _app = RecordingApp::start_at(address).await;
+    assert_eq!(status(&stage, "alice", &program.url("/hello")).await, 200);
 }

@@ -37,6 +37,7 @@ mod revocations;
 mod revocations_read;
 mod revocations_signed;
 mod revoked;
+mod scarcity;
 mod stage;
 mod stream;
 mod swaps;

@@ -68,20 +68,33 @@ pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Program {
     pub(crate) async fn start(flags: &Flags) -> Program {
-        let mut program = Program::start_unread(flags).await;
-        let mut lines = program.unread.take().unwrap();
-        let log = program.log.clone();
+        Program::start_unread(flags).await.read()
+    }
+
+    /// From now on its lines are read.
+    fn read(mut self) -> Program {
+        let (mut lines, log) = (self.unread.take().unwrap(), self.log.clone());
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 log.0.lock().unwrap().push(line);
             }
         });
-        program
+        self
+    }
+
+    /// The same by way of a shell, after this line of it: for limits that a process inherits.
+    pub(crate) async fn start_after(line: &str, flags: &Flags) -> Program {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_portcullis")]);
+        Program::launch(shell, flags).await.read()
     }
 
     /// The same, and after its first line nobody reads what it writes.
     pub(crate) async fn start_unread(flags: &Flags) -> Program {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        Program::launch(Command::new(env!("CARGO_BIN_EXE_portcullis")), flags).await
+    }
+
+    async fn launch(mut command: Command, flags: &Flags) -> Program {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PORTCULLIS_") {
                 command.env_remove(name);

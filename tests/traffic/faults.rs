@@ -1,5 +1,7 @@
 //! When the app breaks: what the client sees, what is tried again, and what is counted.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,6 +65,36 @@ async fn an_app_that_is_too_slow_is_504() {
     }
     assert_eq!(faults(&house, "timed_out"), 4.0);
     app.wait_for_silence().await;
+}
+
+#[tokio::test]
+async fn an_app_that_hung_answers_again_on_the_same_connections_by_itself() {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let does = Arc::clone(&hangs);
+    let app = RawApp::start(move |mut stream, _| {
+        let does = Arc::clone(&does);
+        async move {
+            // A connection that hangs once stays so: nobody may be given it again.
+            while !read_head(&mut stream).await.is_empty() && !does.load(Ordering::SeqCst) {
+                stream.write_all(OK).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let house = House::before(app.addr()).limits(|limits| limits.app_response = Duration::from_millis(150)).start();
+    let mut callers = Caller::both(&house, "a").await;
+    for round in 0..3 {
+        hangs.store(true, Ordering::SeqCst);
+        for caller in &mut callers {
+            assert_notice(&caller.get("/").await.unwrap(), 504, "timed_out");
+        }
+        hangs.store(false, Ordering::SeqCst);
+        for caller in &mut callers {
+            assert_eq!(caller.get("/").await.unwrap().text(), "ok", "after hang {round}");
+        }
+    }
+    assert_eq!(house.metric("portcullis_sessions_opened_total", &[]), 2.0);
 }
 
 #[tokio::test]

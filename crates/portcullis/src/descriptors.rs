@@ -14,14 +14,16 @@ fn needed(limits: &Limits) -> u64 {
     u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(BESIDE)
 }
 
-/// Raises the soft limit, which shells and old programs keep low, as far as the hard one lets it.
-pub(crate) fn raise(limits: &Limits) {
+/// Raises the soft limit, which shells and old programs keep low, as far as the hard one lets it; returns what the
+/// process may have then.
+pub(crate) fn raise(limits: &Limits) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(needed(limits), |maximum| maximum.min(needed(limits)));
     if current.is_some_and(|current| current < wanted) {
         // What comes of it is looked at by `warning`.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// What deserves a look, in one sentence: limits that this process cannot reach.
@@ -45,7 +47,9 @@ mod tests {
     #[test]
     fn a_limit_that_cannot_be_reached_is_told_with_the_remedy() {
         let few = Limits { connections: 1, app_connections: 1, ..Limits::default() };
-        raise(&few);
+        let raised = raise(&few);
+        assert_eq!(raised, getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
+        assert!(raised >= needed(&few).min(getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)));
         assert_eq!(warning(&few), None);
         if getrlimit(Resource::Nofile).maximum.is_some() {
             let many = Limits { connections: usize::MAX, ..Limits::default() };

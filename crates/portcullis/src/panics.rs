@@ -26,3 +26,21 @@ pub(crate) fn tell(metrics: Arc<Metrics>) {
         );
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn every_panic_is_counted() {
+        let metrics = Arc::new(Metrics::new("0.0.0-test").unwrap());
+        tell(Arc::clone(&metrics));
+        for _ in 0..2 {
+            assert!(panic::catch_unwind(|| panic!("this panic is part of the test")).is_err());
+        }
+        let families = metrics.registry.gather();
+        let panics = families.iter().find(|family| family.name() == "portcullis_panics_total").unwrap();
+        assert_eq!(panics.get_metric().first().unwrap().get_counter().get_value(), 2.0);
+    }
+}

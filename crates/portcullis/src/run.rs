@@ -47,7 +47,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let described = Described::of(&settings);
-    let Settings { traffic, policy, paths, drain_delay, observe, control, .. } = settings;
+    let Settings { mut traffic, policy, paths, drain_delay, observe, control, .. } = settings;
     let signals = Signals::listen().map_err(Failure::AtStart)?;
     let clock = Clock::real();
     let loaded = sources::load(&paths, clock.now()).map_err(|failure| Failure::AtStart(failure.0))?;
@@ -64,7 +64,7 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
         .map_err(|failure| Failure::AtStart(failure.0))?;
     // Bound before the traffic starts: whoever asks `/readyz` early waits instead of being refused.
     let endpoint = Endpoint::bind(observe).await.map_err(Failure::AtStart)?;
-    descriptors::raise(&traffic.limits);
+    traffic.limits.descriptors = descriptors::raise(&traffic.limits);
     let too_few = descriptors::warning(&traffic.limits);
     let running = proxy::start(traffic, Arc::clone(&live), Arc::clone(&metrics))
         .map_err(|failure| Failure::AtStart(failure.0))?;

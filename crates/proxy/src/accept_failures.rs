@@ -4,16 +4,22 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::monotonic;
+use crate::descriptors::leaves_enough;
 use crate::metrics::Metrics;
 
 const REPEAT: Duration = Duration::from_secs(10);
+/// Clients' sockets may use three of four descriptors: the requests of those who are in need some to the app.
+const CLIENTS: (u64, u64) = (3, 4);
 
 pub(crate) struct AcceptFailures {
     metrics: Arc<Metrics>,
+    /// Descriptors that clients' sockets may use.
+    descriptors: u64,
     /// When it was told last.
     told: Cell<Option<Instant>>,
     /// Since then.
@@ -21,8 +27,20 @@ pub(crate) struct AcceptFailures {
 }
 
 impl AcceptFailures {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> AcceptFailures {
-        AcceptFailures { metrics, told: Cell::new(None), untold: Cell::new(0) }
+    pub(crate) fn new(metrics: Arc<Metrics>, descriptors: u64) -> AcceptFailures {
+        let descriptors = descriptors.saturating_mul(CLIENTS.0) / CLIENTS.1;
+        AcceptFailures { metrics, descriptors, told: Cell::new(None), untold: Cell::new(0) }
+    }
+
+    /// Whether this socket may stay; one that may not is a failure, and is reset: a close would wait for its client.
+    pub(crate) fn leaves_enough(&self, socket: &TcpStream) -> bool {
+        let enough = leaves_enough(socket, self.descriptors);
+        if !enough {
+            // A failure leaves the ordinary close: nothing better can be done.
+            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+            self.failed(&io::Error::other("too few descriptors are left"));
+        }
+        enough
     }
 
     /// One more.
@@ -38,7 +56,7 @@ impl AcceptFailures {
                 event = "accept_failed",
                 error = error.to_string(),
                 failures,
-                "new connections wait; sessions go on. Raise the limit on open files, or lower the limit on connections"
+                "new connections fail, sessions go on; raise the limit on open files, or lower the one on connections"
             );
         }
     }

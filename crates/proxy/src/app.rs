@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use crate::body::ClientBody;
 use crate::clock::monotonic;
 use crate::config::{AppAddress, Inbound, Limits, Protocol};
+use crate::descriptors::leaves_enough;
 use crate::fault::Fault;
 use crate::gate::Guarded;
 use crate::wire::{AppSocket, Tenant, Wire};
@@ -194,6 +195,9 @@ impl App {
             }
         };
         let wire: io::Result<Wire> = timeout(self.limits.app_connect, connecting).await.map_err(|_| Fault::TimedOut)?;
-        wire.map_err(|_| Fault::Unreachable)
+        match wire {
+            Ok(wire) if leaves_enough(&wire, self.limits.descriptors) => Ok(wire),
+            Ok(_) | Err(_) => Err(Fault::Unreachable),
+        }
     }
 }

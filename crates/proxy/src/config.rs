@@ -120,6 +120,8 @@ pub struct Limits {
     /// How long an HTTP/1.1 session is idle before it is parked. Short, so that a burst of new clients reuses the
     /// buffers of those before it; taking up a parked session again costs some 10 µs.
     pub park_after: Duration,
+    /// Descriptors that the process may have. Of the last of them none is for a socket of this crate's.
+    pub descriptors: u64,
     /// How long before a session's planned end its client is asked to leave, at a moment of its own; zero: never.
     /// 10,000 sessions that end together are then some 450 handshakes a second, a quarter of a core.
     pub drain: Duration,
@@ -148,6 +150,7 @@ impl Default for Limits {
             app_idle: Duration::from_secs(4),
             notice: Duration::from_millis(40),
             park_after: Duration::from_millis(250),
+            descriptors: u64::MAX,
             drain: Duration::from_secs(30),
             stop: Duration::from_secs(10),
         }

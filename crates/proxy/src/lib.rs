@@ -7,6 +7,7 @@
 //! a session never leaves its worker; the clock is read in `clock.rs` only.
 
 mod accept_failures;
+mod anew;
 mod app;
 mod audit;
 mod body;
@@ -14,6 +15,7 @@ mod bounds;
 mod clock;
 mod config;
 mod connection;
+mod descriptors;
 mod doorman;
 mod doorstep;
 mod drain;
@@ -158,7 +160,8 @@ pub fn start(mut config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Resu
     }
     let vitals: Vec<_> = desks.iter().map(|desk| desk.vitals.clone()).collect();
     let (stop, stopping) = watch::channel(false);
-    listener::start_acceptor(listeners, (desks, shares), &metrics, stopping)?;
+    let acceptor = (&metrics, config.limits.descriptors);
+    listener::start_acceptor(listeners, (desks, shares), acceptor, stopping)?;
     let pulse = vitals.iter().map(|_| (0, clock::monotonic())).collect();
     let (pulse, gone) = (Mutex::new(pulse), tokio::sync::Mutex::new(last));
     Ok(Arc::new(Running { addresses, vitals, pulse, ending: AtomicBool::new(false), stop, gone }))

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::StartFailure;
 use crate::accept_failures::AcceptFailures;
+use crate::anew::anew;
 use crate::config::Config;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -100,7 +101,7 @@ pub(crate) fn start_worker(
 pub(crate) fn start_acceptor(
     listeners: Vec<TcpListener>,
     (desks, shares): (Vec<Desk>, Shares),
-    metrics: &Arc<Metrics>,
+    (metrics, descriptors): (&Arc<Metrics>, u64),
     stop: watch::Receiver<bool>,
 ) -> Result<(), StartFailure> {
     let metrics = metrics.clone();
@@ -109,12 +110,12 @@ pub(crate) fn start_acceptor(
         let mut tasks = tokio::task::JoinSet::new();
         for (inbound, listener) in listeners.into_iter().enumerate() {
             let (desks, shares, mut stop) = (desks.clone(), shares.clone(), stop.clone());
-            let failures = AcceptFailures::new(metrics.clone());
+            let failures = AcceptFailures::new(metrics.clone(), descriptors);
             tasks.spawn_local(async move {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 tokio::select! {
                     _ = stop.wait_for(|stopping| *stopping) => {}
-                    () = accept_for_ever((&listener, inbound), (&desks, &shares), &failures) => {}
+                    () = anew(|| accept_for_ever((&listener, inbound), (&desks, &shares), &failures)) => {}
                 }
                 accept_rest(listener, inbound, (&desks, &shares));
             });
@@ -131,6 +132,7 @@ async fn accept_for_ever(
     loop {
         let accepted = listener.accept().await.and_then(|(socket, peer)| Ok((socket.into_std()?, peer)));
         match accepted {
+            Ok((socket, _)) if !failures.leaves_enough(&socket) => {}
             Ok((socket, peer)) => {
                 failures.recovered();
                 if let Some(desk) = best(desks, shares.connections.available_permits() == 0) {
@@ -186,7 +188,7 @@ mod tests {
         let (second, mut two) = mpsc::channel(ARRIVALS);
         let desks = [first, second].map(|arrivals| Desk { arrivals, vitals: Arc::default() });
         let _clients: Vec<_> = (0..10).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        let failures = AcceptFailures::new(Arc::new(Metrics::new("0.0.0-test").unwrap()));
+        let failures = AcceptFailures::new(Arc::new(Metrics::new("0.0.0-test").unwrap()), 1 << 20);
         let shares = Shares::new(&Limits::default());
         let shared_out = async {
             for _ in 0..5 {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::yield_now;
 use trust::{Denial, Session, TrustState, preview};
 
+use crate::anew::survived;
 use crate::clock::monotonic;
 use crate::path::over_any_path;
 use crate::worker::Worker;
@@ -161,9 +162,10 @@ impl Mailboxes {
 /// A worker's part: answers each question until the last asker is gone.
 pub(crate) async fn answer_for_ever(worker: Rc<Worker>, mut mailbox: Mailbox) {
     while let Some(Question { state, answer }) = mailbox.recv().await {
-        let found = look_around(&worker, &state, &answer).await;
         // An asker who gave up misses nothing.
-        let _ = answer.try_send(found);
+        if let Some(found) = survived(look_around(&worker, &state, &answer)).await {
+            let _ = answer.try_send(found);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::yield_now;
 use trust::{Denial, Session, Time, TrustState, first_end};
 
+use crate::anew::survived;
 use crate::clock::monotonic;
 use crate::connection::Connection;
 use crate::roster::{EndedSession, Mailbox, Order, Question, Row, Slice, Task};
@@ -24,8 +25,9 @@ const SLICE_SESSIONS: usize = 128;
 pub(crate) async fn answer_for_ever(worker: Rc<Worker>, mut mailbox: Mailbox) {
     while let Some(question) = mailbox.recv().await {
         // Whoever gave up waiting was told that nothing of this was done.
-        if !question.answer.is_closed() {
-            let slice = look(&worker, &question);
+        if !question.answer.is_closed()
+            && let Some(slice) = survived(async { look(&worker, &question) }).await
+        {
             let _ = question.answer.send(slice);
         }
         // Where another question waits already, `recv` returns without a pause.

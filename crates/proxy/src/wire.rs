@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -107,6 +108,15 @@ impl Wire {
         if let Socket::Tcp(stream) = &self.socket {
             // A failure leaves the ordinary close: nothing better can be done at the end.
             let _ = socket2::SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsRawFd for Wire {
+    fn as_raw_fd(&self) -> RawFd {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.as_raw_fd(),
+            Socket::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::spawn_local;
 use tokio_rustls::server::TlsStream;
 use trust::{Session, Time};
 
+use crate::anew::anew;
 use crate::app::App;
 use crate::audit::{self, Ration};
 use crate::bounds::Rations;
@@ -158,7 +159,8 @@ impl Worker {
         mut arrivals: mpsc::Receiver<Arriving>,
         (previews, questions): (preview::Mailbox, roster::Mailbox),
     ) {
-        let sweeping = spawn_local(self.clone().sweep_for_ever(self.live.watch()));
+        let worker = self.clone();
+        let sweeping = spawn_local(anew(move || worker.clone().sweep_for_ever(worker.live.watch())));
         let previewing = spawn_local(preview::answer_for_ever(self.clone(), previews));
         let telling = spawn_local(roll_call::answer_for_ever(self.clone(), questions));
         while let Some(arriving) = arrivals.recv().await {
