@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::bounds::Bound;
 use crate::clock::monotonic;
 use crate::gate::{GatedStream, Guarded};
+use crate::linger;
 
 /// Frames without payload that a client may send at once, and how many a second it may send for ever: at 0.3 µs of CPU
 /// each, 3 ms and 0.3 ms a second. Resets count too: so many requests may be given up unanswered (CVE-2023-44487).
@@ -284,7 +285,9 @@ impl AsyncWrite for FramedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        let lingers = self.guarded.connection.cut_reason().is_some();
+        if lingers { linger::poll_end(self.stream.socket(), context).map(Ok) } else { Poll::Ready(Ok(())) }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Gate {
     drained: AtomicBool,
     /// The socket is to be closed without another byte.
     abort: AtomicBool,
+    /// Our side was closed in order: the client can read everything that it will be told.
+    said_all: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
     /// Interim responses (1xx), which hyper's server cannot write.
@@ -68,6 +70,10 @@ impl Gate {
     /// Whether the socket's close is a reset, however it comes to it.
     pub(crate) fn resets_at_close(&self, resets: bool) {
         self.abort.store(resets, Relaxed);
+    }
+
+    pub(crate) fn has_said_all(&self) -> bool {
+        self.said_all.load(Relaxed)
     }
 
     pub(crate) fn aborts(&self) -> bool {
@@ -253,6 +259,10 @@ impl AsyncWrite for GatedStream {
             // No close_notify: it would make a response cut short look whole.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let answer = Pin::new(&mut self.stream).poll_shutdown(context);
+        if matches!(answer, Poll::Ready(Ok(()))) {
+            self.gate.said_all.store(true, Relaxed);
+        }
+        answer
     }
 }

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use crate::body::{AppBody, ClientBody};
@@ -23,6 +23,7 @@ use crate::bounds::Bound;
 use crate::connection::{Connection, End};
 use crate::drain::Leaving;
 use crate::gate::GatedStream;
+use crate::linger;
 use crate::metrics::RequestProtocol;
 use crate::request::{Arrival, answer};
 use crate::tunnel::Tunnel;
@@ -30,9 +31,6 @@ use crate::tunnel_client;
 use crate::worker::{Registration, Worker};
 
 type Served = http1::Connection<TokioIo<GatedStream>, Answering>;
-
-/// After this many bytes that nobody will read the client is not waited for any longer.
-const MAX_DRAINED: usize = 1 << 20;
 
 /// What hyper asks for each request.
 struct Answering {
@@ -264,19 +262,7 @@ pub(crate) async fn farewell(mut stream: GatedStream, registration: &Registratio
     }
     registration.sealed();
     if linger {
-        let _ = timeout(limit / 2, drain(&mut stream)).await;
-    }
-}
-
-/// Reads what nobody wants, up to the end or a bound.
-pub(crate) async fn drain(stream: &mut GatedStream) {
-    let mut unread = vec![0; 16 * 1024];
-    let mut total = 0;
-    while let Ok(count) = stream.socket().read(&mut unread).await {
-        total += count;
-        if count == 0 || total > MAX_DRAINED {
-            return;
-        }
+        let _ = timeout(limit / 2, linger::until_end(stream.socket())).await;
     }
 }
 

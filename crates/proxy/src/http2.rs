@@ -201,8 +201,15 @@ async fn cut(mut http2: Http2, registration: &Registration) {
     let limit = registration.worker.limits.notice / 2;
     if streams_ended(&mut http2, connection, limit).await {
         http2.abrupt_shutdown(Reason::NO_ERROR);
-        let closed = poll_fn(|context| http2.poll_closed(context));
-        if timeout(limit, closed).await.is_err() {
+        let closed = poll_fn(|context| {
+            let closed = http2.poll_closed(context);
+            if connection.gate.has_said_all() {
+                registration.sealed();
+            }
+            closed
+        });
+        // What is left of the time is for the client to read what it was told (`linger.rs`).
+        if timeout(limit, closed).await.is_err() && !connection.gate.has_said_all() {
             connection.gate.shut();
         }
     } else {

@@ -29,6 +29,7 @@ mod handshake;
 mod headers;
 mod http1;
 mod http2;
+mod linger;
 mod listener;
 mod live;
 mod metrics;

@@ -19,7 +19,8 @@ use crate::body::OpenRequest;
 use crate::connection::{Connection, Cut, End as SessionEnd};
 use crate::fault::Fault;
 use crate::gate::GatedStream;
-use crate::http1::{drain, farewell};
+use crate::http1::farewell;
+use crate::linger;
 use crate::tunnel::{ByteEnd, Cargo, End, Ferry, Side, Step, Tunnel};
 use crate::websocket::close_frame;
 use crate::worker::Registration;
@@ -148,7 +149,7 @@ pub(crate) async fn last_words(stream: &mut GatedStream, registration: &Registra
     tokio::select! {
         biased;
         _ = registration.connection.until_cut() => registration.connection.gate.shut(),
-        _ = timeout(LAST_WORDS, drain(stream)) => {}
+        _ = timeout(LAST_WORDS, linger::until_end(stream.socket())) => {}
     }
 }
 
