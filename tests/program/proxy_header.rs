@@ -1,8 +1,9 @@
-//! The PROXY protocol header, read by HAProxy and nginx as the app, and compared with the one that HAProxy sends for
-//! the same client. It must never take our own reading of the format for a proof.
+//! The PROXY protocol header: read by HAProxy, nginx and Envoy as the app, and compared with the one that HAProxy sends
+//! for the same client. It must never take our own reading of the format for a proof.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tempfile::TempDir;
 use testkit::raw_app::unused_address;
@@ -27,8 +28,10 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().to_str().unwrap();
         let text = configuration.replace("SOCKET", &format!("{place}/app.sock")).replace("FOLDER", place);
-        std::fs::write(folder.path().join("configuration"), text).unwrap();
-        let child = command(name).args(arguments).arg(folder.path().join("configuration")).spawn().unwrap();
+        // Envoy tells the format by the name.
+        let file = folder.path().join("configuration.yaml");
+        std::fs::write(&file, text).unwrap();
+        let child = command(name).args(arguments).arg(&file).spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let socket = folder.path().join("app.sock");
         eventually(&format!("{name} listens"), async || UnixStream::connect(&socket).await.is_ok()).await;
         Server { _child: child, folder }
@@ -56,11 +59,45 @@ impl Server {
         Server::start("nginx", &["-e", "stderr", "-c"], &configuration).await
     }
 
+    async fn envoy() -> Server {
+        let envoy = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients/bin/envoy");
+        let arguments = "--disable-hot-restart --log-level error --concurrency 1 --file-flush-interval-msec 10 -c";
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        Server::start(envoy.to_str().unwrap(), &arguments, ENVOY).await
+    }
+
     fn inbound(&self, listen: &str) -> String {
         let socket = self.folder.path().join("app.sock");
         format!("{listen}=unix:{},protocol=tcp,proxy-protocol=v2", socket.display())
     }
 }
+
+/// Notes what its listener filter made of each connection's header.
+const ENVOY: &str = r#"
+static_resources:
+  listeners:
+  - address: { pipe: { path: SOCKET } }
+    listener_filters:
+    - name: envoy.filters.listener.proxy_protocol
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol
+        rules:
+        - { tlv_type: 0xd0, on_tlv_present: { key: id } }
+        - { tlv_type: 0x05, on_tlv_present: { key: number } }
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.direct_response
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config
+    access_log:
+    - name: envoy.access_loggers.file
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+        path: FOLDER/told
+        log_format:
+          text_format_source:
+            inline_string: "%DOWNSTREAM_REMOTE_ADDRESS%|%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol:number)%|%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol:id)%\n"
+"#;
 
 fn client(stage: &Stage, leaf: &Leaf) -> TlsClient {
     TlsClient::new(stage.server_root.der(), Some(leaf))
@@ -106,9 +143,25 @@ async fn haproxy_and_nginx_read_the_clients_address_and_haproxy_the_sessions_num
             numbers.push(said.get(4).cloned());
         }
         // The number by which our own log names the session.
-        let opened = program.log.events("session_opened");
-        assert_eq!(numbers, [Some(opened[0]["session"].to_string()), None]);
+        let opened = program.log.wait_for("the session", |line| line["event"] == "session_opened").await;
+        assert_eq!(numbers, [Some(opened["session"].to_string()), None]);
     }
+}
+
+#[tokio::test]
+async fn envoy_reads_the_clients_spiffe_id() {
+    let stage = Stage::new().await;
+    let alice = stage.client("alice");
+    let envoy = Server::envoy().await;
+    let program = Program::start(&stage.flags().with("--inbound", envoy.inbound("127.0.0.1:0"))).await;
+    let mut stream = client(&stage, &alice).connect(program.addresses[0], &[]).await.unwrap();
+    let own = stream.get_ref().0.local_addr().unwrap();
+    // It closes at once, and notes that.
+    assert_eq!(in_time("Envoy's end", stream.read(&mut [0])).await.unwrap(), 0);
+    let opened = program.log.wait_for("her session", |line| line["event"] == "session_opened").await;
+    let wanted = format!("{own}|{}|spiffe://td/alice", opened["session"]);
+    let told = || std::fs::read_to_string(envoy.folder.path().join("told")).unwrap_or_default();
+    eventually(&format!("{wanted} is told"), async || told().lines().any(|line| line == wanted)).await;
 }
 
 /// The type, length and value of each field.

@@ -1,8 +1,7 @@
-//! How long a tunnel may be silent, and what an operator sees of it.
+//! How long a tunnel may be silent, and that nobody is asked what a tunnel cannot be asked.
 
 use std::time::{Duration, Instant};
 
-use proxy::Wanted;
 use testkit::read_to_end;
 use tokio::io::AsyncWriteExt as _;
 
@@ -81,14 +80,15 @@ async fn after_the_clients_goodbye_an_app_may_think_for_as_long_as_it_likes() {
 }
 
 #[tokio::test]
-async fn an_operator_sees_a_tunnel_as_one_open_request_with_its_bytes() {
+async fn a_tunnel_is_not_counted_as_asked_to_leave_before_a_planned_end_that_it_cannot_be_told_of() {
     let mut app = HandedOver::start().await;
-    let house = app.house().start();
-    let (mut client, mut app) = app.session(&house).await;
-    client.write_all(b"12345").await.unwrap();
-    hears(&mut app, b"12345").await;
-    let rows = house.live.sessions(Wanted::default()).next().await.unwrap();
-    let [row] = rows.as_slice() else { panic!("{} rows", rows.len()) };
-    assert_eq!((row.negotiated.protocol(), row.requests, row.open), ("tcp", 1, 1));
-    assert_eq!((row.received, row.sent), (5, 0));
+    let age = Duration::from_secs(600);
+    let house = app.house().policy(|policy| policy.max_session_age = Some(age)).with_clock().start();
+    let (_client, _app) = app.session(&house).await;
+    house.advance(age - Duration::from_millis(1));
+    let since = Instant::now();
+    house.advance(Duration::from_millis(1));
+    assert_left(&house, 0.0, since).await;
+    assert_cut(&house, "session_too_old", 1.0).await;
+    assert_eq!(house.metric("portcullis_drains_total", &[]), 0.0);
 }

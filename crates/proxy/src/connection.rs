@@ -201,6 +201,11 @@ impl Connection {
         self.stopping.get()
     }
 
+    /// Whether its protocol has words for a wish to go; bytes have none.
+    pub(crate) fn can_be_asked(&self) -> bool {
+        self.negotiated.get().protocol() != "tcp"
+    }
+
     /// Its client is to be asked to go; whether that is news.
     pub(crate) fn ask_to_leave(&self) -> bool {
         self.leave(Leaving::Asked)

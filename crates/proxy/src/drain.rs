@@ -63,6 +63,9 @@ impl Departure {
 
 /// Asks a session to leave if its moment has come, and has it closed when it rests; returns when to look again.
 pub(crate) fn see_off(worker: &Worker, connection: &Connection) -> Time {
+    if !connection.can_be_asked() {
+        return Time::NEVER;
+    }
     let departure = planned(worker, connection);
     let Some((limit, end)) = departure.end else { return Time::NEVER };
     if connection.is_stopping() || connection.leaving() == Leaving::Closing {
@@ -152,7 +155,7 @@ pub(crate) async fn see_all_off(worker: &Worker) {
             if elapsed < share(spread, connection.id) {
                 continue;
             }
-            if connection.ask_to_leave() {
+            if connection.can_be_asked() && connection.ask_to_leave() {
                 worker.metrics.endings.drained(None);
             }
             if elapsed >= last_call || rests(connection) {
