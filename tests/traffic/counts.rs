@@ -73,12 +73,12 @@ async fn a_grpc_call_cut_before_its_answer_is_counted_as_denied_grpc() {
 async fn a_refused_request_is_counted_once_as_refused() {
     let app = RecordingApp::start().await;
     let house = House::before(app.addr()).start();
-    for (request, reason) in [
-        ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "connect"),
-        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "bad_request"),
-        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "bad_request"),
+    for (request, reason, protocol) in [
+        ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "connect", "tunnel"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "bad_request", "http1"),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "bad_request", "http1"),
     ] {
-        let labels = [("verdict", "refused"), ("reason", reason), ("protocol", "http1")];
+        let labels = [("verdict", "refused"), ("reason", reason), ("protocol", protocol)];
         let before = house.metric(REQUESTS, &labels);
         let mut raw = Raw::connect(&house, &house.client("a")).await;
         raw.say(request).await;

@@ -210,5 +210,5 @@ async fn a_head_that_hyper_refuses_is_answered_and_counted_whatever_came_before_
             }
         }
     }
-    assert_eq!(app.count(), 2);
+    assert_eq!(app.count(), 3);
 }
