@@ -8,7 +8,7 @@ use testkit::websocket::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT, w
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::client::{BOTH, Over, Version, open};
+use crate::client::{BOTH, Over, Version, ask, open};
 use crate::support::{House, eventually};
 
 /// An app that accepts a WebSocket and goes on like this.
@@ -285,6 +285,44 @@ async fn a_stop_lets_tunnels_live_until_its_limit_and_then_breaks_them_off() {
     tokio::join!(house.running.stop(), living);
     assert!(started.elapsed() >= Duration::from_millis(650), "{:?}", started.elapsed());
     assert_eq!(house.metric("portcullis_sessions_closed_total", &[("reason", "stop")]), 2.0);
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_asked_for_when_a_stop_begins_is_still_opened() {
+    let answer = Arc::new(tokio::sync::Notify::new());
+    let go = Arc::clone(&answer);
+    let app = RawApp::start(move |mut stream, _| {
+        let go = Arc::clone(&go);
+        async move {
+            go.notified().await;
+            welcome(&mut stream, "", &Frame::new(TEXT, "one").bytes()).await;
+        }
+    })
+    .await;
+    let house = House::before(app.addr()).start();
+    let client = house.client("a");
+    let opening = async {
+        app.wait_for_connections(2).await;
+        while !house.running.is_stopping() {
+            tokio::task::yield_now().await;
+        }
+        // The workers have taken the list of those whom they ask to leave.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer.notify_waiters();
+    };
+    let asking = async {
+        let (one, two) = tokio::join!(ask(&house, &client, Version::One), ask(&house, &client, Version::Two));
+        for (mut answered, status) in [(one, 101), (two, 200)] {
+            assert_eq!(answered.status, status);
+            assert!(status == 200 || answered.field("connection") == Some("Upgrade"));
+            assert_eq!(answered.tunnel.frame().await, Frame::new(TEXT, "one"));
+        }
+    };
+    let stopping = async {
+        app.wait_for_connections(2).await;
+        house.running.stop().await;
+    };
+    tokio::join!(asking, opening, stopping);
 }
 
 #[tokio::test]
