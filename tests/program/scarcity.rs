@@ -32,7 +32,7 @@ async fn with_its_descriptors_used_up_it_serves_who_is_there_reads_a_new_list_an
     let (alice, bob) = (stage.client("alice"), stage.client("bob"));
     // The hard limit as well: a soft one is raised at the start.
     let program = Program::start_after("ulimit -n 100", &stage.flags()).await;
-    let is_warning = |line: &Value| line["message"].as_str().is_some_and(|told| told.contains("ulimit -n"));
+    let is_warning = |line: &Value| line["message"].as_str().is_some_and(|told| told.contains("ulimit"));
     program.log.wait_for("it warns", is_warning).await;
     let hers = Stream::open(&stage, &program, ("alice", "--http1.1")).await;
     let his = Stream::open(&stage, &program, ("bob", "--http2")).await;
