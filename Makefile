@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test check certs bench bench-peers bench-swap bench-cut fuzz deny
 
-# Debian packages that the tests use: real clients and a real Prometheus, none of them ours; Python for schemathesis.
+# Debian packages that the tests use: real clients and a real Prometheus, none of them ours; Python for what comes from PyPI.
 PACKAGES := curl openssl nghttp2-client prometheus python3-venv redis-server redis-tools haproxy nginx postgresql
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 

@@ -20,6 +20,7 @@ mod drain;
 mod frames;
 mod http1;
 mod http2;
+mod matrix;
 mod measured;
 mod observe;
 mod panics;
