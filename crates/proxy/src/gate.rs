@@ -130,7 +130,8 @@ impl Guarded {
 
 /// A session's TLS stream behind its gate.
 pub(crate) struct GatedStream {
-    stream: TlsStream<ClientSocket>,
+    /// Boxed, since it is moved whenever its session goes from one task to another.
+    stream: Box<TlsStream<ClientSocket>>,
     guarded: Guarded,
     gate: Arc<Gate>,
     /// Bytes read before and given back by hyper.
@@ -140,7 +141,7 @@ pub(crate) struct GatedStream {
 impl GatedStream {
     pub(crate) fn new(stream: TlsStream<ClientSocket>, guarded: Guarded) -> GatedStream {
         let gate = guarded.connection.gate.clone();
-        GatedStream { stream, guarded, gate, rewind: Bytes::new() }
+        GatedStream { stream: Box::new(stream), guarded, gate, rewind: Bytes::new() }
     }
 
     /// Whether bytes of the app may go on to the kernel. Where trust ended since they were let in above, no notice

@@ -32,7 +32,8 @@ use crate::request::{Arrival, answer};
 use crate::tunnel_client;
 use crate::worker::{Registration, Worker};
 
-type Http2 = server::Connection<FramedStream, Bytes>;
+/// Boxed, and so is its handshake: a task keeps room for every place that its future moves a value to.
+type Http2 = Box<server::Connection<FramedStream, Bytes>>;
 
 /// What a client may have in flight to us on one stream: h2's default, RFC 9113's initial window.
 const STREAM_WINDOW: u32 = 65_535;
@@ -61,13 +62,15 @@ pub(crate) async fn serve(registration: Registration, stream: GatedStream) {
     connection.speaks_in(&frames);
     let guarded = Guarded { worker: worker.clone(), connection: connection.clone() };
     let stream = FramedStream::new(stream, guarded, frames.clone());
+    let builder = builder(&worker.limits);
+    let shaking = Box::pin(builder.handshake(stream));
     let preface = tokio::select! {
         biased;
         () = connection.until_closing() => return,
-        preface = timeout(worker.limits.request_head, builder(&worker.limits).handshake(stream)) => preface,
+        preface = timeout(worker.limits.request_head, shaking) => preface,
     };
     match preface {
-        Ok(Ok(http2)) => run(http2, &registration, &frames).await,
+        Ok(Ok(http2)) => run(Box::new(http2), &registration, &frames).await,
         Ok(Err(_)) => connection.end(End::Error),
         Err(_) => {
             worker.limited_session(Bound::RequestHeadTimeout, &connection);

@@ -148,8 +148,10 @@ impl Worker {
             self.end_if_stuck(connection);
             let quiet = connection.quiet_since().is_some_and(|since| since.elapsed() >= self.limits.park_after);
             // A session that speaks HTTP/2 is never parked, and its frames tell how long a head has been under way.
-            if quiet && connection.frames().is_none() {
-                connection.signal.notify_waiters();
+            match connection.frames() {
+                None if quiet => connection.signal.notify_waiters(),
+                Some(_) if quiet => connection.slim(),
+                None | Some(_) => {}
             }
         }
         restless
