@@ -108,6 +108,6 @@ async fn a_subscription_ends_when_its_client_is_revoked_and_the_others_go_on() {
     program.wait_for_metric("portcullis_cuts_total", &[("reason", "revoked")], 1.0).await;
     let closed =
         program.log.wait_for("her end", |line| line["event"] == "session_closed" && line["reason"] == "revoked");
-    assert!(closed.await["cut_seconds"].as_f64().unwrap() < 0.05);
+    assert!(closed.await["cut_seconds"].as_f64().unwrap() < 0.2);
     assert_eq!(program.metric("portcullis_app_faults_total", &[]).await, 0.0);
 }

@@ -62,7 +62,7 @@ const SESSIONS: [&str; 16] = [
     "http2-connection",
     "http2-curl-download",
     "grpc",
-    "websocket-talk",
+    "websocket-hush",
     "websocket-stalled",
     "http2-websocket",
     "connect",

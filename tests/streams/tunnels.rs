@@ -13,7 +13,7 @@ use crate::tools::{command, curl};
 
 /// As `paths::PATHS`.
 pub(crate) const PATHS: [(&str, &str, &str); 5] = [
-    ("websocket-talk", "WebSocket over HTTP/1.1", "websockets"),
+    ("websocket-hush", "WebSocket over HTTP/1.1", "websockets"),
     ("websocket-stalled", "WebSocket over HTTP/1.1, its client does not read", "websockets"),
     ("http2-websocket", "WebSocket over HTTP/2", "h2, websockets"),
     ("connect", "CONNECT", "curl"),
@@ -26,7 +26,8 @@ pub(crate) struct Tunnels {
     tcp: Stream,
 }
 
-/// Opens every tunnel of a cause; the HTTP/2 connection of the last WebSocket belongs to this script.
+/// Opens every tunnel of a cause; an app that speaks in the very moment of a cut would have its frame stand in the way of
+/// the Close, so the WebSockets are silent by then; the HTTP/2 connection of the last WebSocket belongs to this script.
 pub(crate) async fn open(
     cause: &str,
     stage: &Stage,
@@ -35,7 +36,7 @@ pub(crate) async fn open(
 ) -> Tunnels {
     let address = program.addresses[WEBSOCKET].to_string();
     let stalled = apps.websocket.said("stalled").len();
-    for kind in ["talk", "stalled"] {
+    for kind in ["hush", "stalled"] {
         let name = format!("{cause}-websocket-{kind}");
         let wish = json!({"do": "open", "kind": kind, "name": name, "address": address, "certificate": name});
         websocket.tell(wish).await;
@@ -43,7 +44,7 @@ pub(crate) async fn open(
     let name = format!("{cause}-http2-websocket");
     let there = format!("{name}-connection");
     http2.ask(json!({"do": "connect", "connection": there, "address": address, "certificate": name})).await;
-    http2.ask(json!({"do": "open", "connection": there, "kind": "talk", "name": name})).await;
+    http2.ask(json!({"do": "open", "connection": there, "kind": "hush", "name": name})).await;
     let mut through = curl(stage, None);
     let proxy = format!("https://localhost:{}", program.addresses[CONNECT].port());
     // The last --noproxy counts.
@@ -58,7 +59,7 @@ pub(crate) async fn open(
     bare.args(["-cert", &stage.text(&format!("{cause}-tcp.pem")), "-key", &stage.text(&format!("{cause}-tcp.key"))]);
     bare.args(["-cert_chain", &stage.text(&format!("{cause}-tcp.pem"))]);
     let (connect, tcp) = tokio::join!(Stream::by(through), Stream::by(bare));
-    for kind in ["talk", "stalled"] {
+    for kind in ["hush", "stalled"] {
         websocket.hears_of("flows", &format!("{cause}-websocket-{kind}")).await;
     }
     http2.hears_of("flows", &name).await;
@@ -71,16 +72,16 @@ impl Tunnels {
     pub(crate) async fn sights(self, cause: &str, (websocket, http2): (&mut Script, &Script)) -> [String; 5] {
         websocket.ask(json!({"do": "read_on", "name": format!("{cause}-websocket-stalled")})).await;
         let mut ends = Vec::new();
-        for kind in ["talk", "stalled"] {
+        for kind in ["hush", "stalled"] {
             ends.push(websocket.hears_of("ended", &format!("{cause}-websocket-{kind}")).await);
         }
-        let [talk, stalled] = ends.try_into().unwrap();
+        let [hush, stalled] = ends.try_into().unwrap();
         let over_http2 = http2.hears_of("ended", &format!("{cause}-http2-websocket")).await;
         let (connect, tcp) = tokio::join!(self.connect.end(), self.tcp.end());
         connect.assert_broken();
         let reset = tcp.err.contains("errno=104");
         let tcp = if reset { "reset".to_owned() } else { format!("{tcp:?}") };
-        [closed(&talk), closed(&stalled), closed(&over_http2), "broken off".to_owned(), tcp]
+        [closed(&hush), closed(&stalled), closed(&over_http2), "broken off".to_owned(), tcp]
     }
 }
 

@@ -214,8 +214,8 @@ def open(connection, kind, name):
         there.request(name, "GET", "/bytes/10000000000", reads=False)
     elif kind == "upload":
         begin(there.upload, there.request(name, "POST", "/upload"), b"")
-    elif kind == "talk":
-        begin(there.talk, there.connect(name, "/talk"))
+    elif kind in ("talk", "hush"):
+        begin(there.talk, there.connect(name, f"/{kind}"))
     elif kind == "stalled_upload":
         begin(there.upload, there.request(name, "POST", "/deaf"), PIECE)
 

@@ -1,7 +1,7 @@
 """A WebSocket app by the websockets library, without TLS: what the proxy stands in front of. Started by `apps.rs`.
 
-`/talk` sends a stamp every 20 ms and takes what comes, `/flood` sends as many large messages as it can. It must never end
-a connection by itself.
+`/talk` sends a stamp every 20 ms and takes what comes, `/hush` the same for a moment and is silent then, `/flood` sends as
+many large messages as it can. It must never end a connection by itself.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ PACE = 0.02
 PIECE = os.urandom(64 * 1024)
 
 
-async def talk(there, seen):
+async def talk(there, seen, stamps=None):
     async def hear():
         async for message in there:
             seen["messages"] += 1
@@ -26,12 +26,18 @@ async def talk(there, seen):
 
     hearing = asyncio.create_task(hear())
     try:
-        while True:
+        while stamps != 0:
             await there.send(stamp())
             await asyncio.sleep(PACE)
+            stamps = stamps and stamps - 1
+        await hearing
     finally:
         # What was sent before the end may still wait in a queue.
         await asyncio.gather(hearing, return_exceptions=True)
+
+
+async def hush(there, seen):
+    await talk(there, seen, stamps=10)
 
 
 async def flood(there, seen):
@@ -53,7 +59,7 @@ async def handle(there):
     seen = {"messages": 0, "last": 0}
     say("opened", path=path, identity=there.request.headers.get("x-forwarded-client-cert"))
     try:
-        await {"/talk": talk, "/flood": flood}[path](there, seen)
+        await {"/talk": talk, "/hush": hush, "/flood": flood}[path](there, seen)
     except ConnectionClosed:
         pass
     say("app_ended", path=path, code=there.close_code, **seen)

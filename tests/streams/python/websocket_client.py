@@ -62,7 +62,7 @@ async def run(kind, name, address, certificate):
             goes_on[name] = asyncio.Event()
         uri = f"wss://localhost:{address.rsplit(':', 1)[1]}/{path}"
         there = await connect(uri, ssl=context, proxy=None, ping_interval=None, max_size=None, max_queue=1)
-        await (talk if kind == "talk" else read)(name, there)
+        await (talk if kind in ("talk", "hush") else read)(name, there)
     except BaseException:
         say("failed", why=traceback.format_exc())
         os._exit(1)
