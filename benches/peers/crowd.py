@@ -141,7 +141,8 @@ class Scene:
         command = [supplies.portcullis(), "run", "--inbound", f"127.0.0.1:{port}=127.0.0.1:{self.app.first['port']}",
                    "--cert", self.folder / "server.pem", "--key", self.folder / "server.key",
                    "--client-ca", self.folder / "root.pem", "--allow-any", "--workers", self.options.workers,
-                   "--observe", f"127.0.0.1:{observe}", *flags, *self.options.portcullis_flag]
+                   "--observe", f"127.0.0.1:{observe}", "--drain-delay", "0s", *flags,
+                   *self.options.portcullis_flag]
         clean = {key: value for key, value in os.environ.items() if not key.startswith("PORTCULLIS")}
         log = self.folder / f"portcullis-{port}.log"
         process = processes.start([str(word) for word in command], log, clean)

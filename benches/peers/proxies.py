@@ -190,7 +190,7 @@ class Stage:
         command = [supplies.portcullis(), "run", "--inbound", f"127.0.0.1:{port}=127.0.0.1:{self.app.port}",
                    "--cert", self.pki / "server-chain.pem", "--key", self.pki / "server.key",
                    "--client-ca", self.pki / "root.pem", "--allow-any", "--revocations", listing,
-                   "--workers", "1", "--observe", f"127.0.0.1:{self.observe_port}",
+                   "--workers", "1", "--observe", f"127.0.0.1:{self.observe_port}", "--drain-delay", "0s",
                    # All the clients of a measure show one certificate.
                    "--max-connections-per-identity", "10000", *self.portcullis_flags]
         # Flags have twins in the environment; whatever the caller has there must not change the measure.

@@ -151,3 +151,55 @@ async fn an_answer_that_the_stop_breaks_off_does_not_look_whole() {
         assert_eq!(ending, Ending::Reset);
     }
 }
+
+#[tokio::test]
+async fn a_stop_under_load_loses_no_request_of_clients_that_heed_what_they_are_told() {
+    const CLIENTS: usize = 20;
+    let (app, house) = stage().await;
+    let mut loads = Vec::new();
+    for number in 0..CLIENTS {
+        let client = house.client(&format!("{number}"));
+        let [one, two] = Line::both(&house, &client).await;
+        for line in [one, two] {
+            loads.push(tokio::spawn(until_told(line, Duration::from_millis(number as u64))));
+        }
+    }
+    app.wait_for(CLIENTS * 10).await;
+    let started = Instant::now();
+    house.running.stop().await;
+    assert!(started.elapsed() < PROMPT, "the stop took {:?}", started.elapsed());
+    let mut answered = 0;
+    for load in loads {
+        answered += load.await.unwrap();
+    }
+    assert_eq!(answered, app.count(), "a request that reached the app was not answered");
+    let all = 2.0 * CLIENTS as f64;
+    assert_eq!(house.metric("portcullis_drains_total", &[("limit", "stop")]), all);
+    assert_eq!(house.metric("portcullis_sessions_closed_total", &[("reason", "stop")]), all);
+}
+
+/// Requests until the client is told to go: by an answer, or by GOAWAY, after which none is sent; how many passed.
+async fn until_told(mut line: Line, pause: Duration) -> usize {
+    let mut answered = 0;
+    loop {
+        let told = match &mut line {
+            Line::One(client) => {
+                let answer = client.get("/").await.expect("no request fails before an answer told to go");
+                assert_eq!(answer.status, 200);
+                answer.header("connection").as_deref() == Some("close")
+            }
+            Line::Two(client) => match client.get("/").await {
+                Ok(answer) => {
+                    assert_eq!(answer.status, 200);
+                    false
+                }
+                Err(_) => return answered,
+            },
+        };
+        answered += 1;
+        if told {
+            return answered;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}

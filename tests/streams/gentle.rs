@@ -182,3 +182,25 @@ async fn grpcio_loses_no_call_while_its_sessions_reach_their_age() {
     assert!(closed(&scene.program, "drained").await >= 2.0);
     assert_eq!(scene.program.metric("portcullis_cuts_total", &[]).await, 0.0);
 }
+
+/// The program has handed all of it to the kernel long before its client has read it.
+#[tokio::test]
+async fn a_slow_download_whose_session_is_asked_to_leave_arrives_whole() {
+    const BYTES: usize = 6 << 20;
+    let stage = Stage::new().await;
+    stage.client("alice");
+    let program = Program::start(&stage.flags().with("--max-session-age", "8s")).await;
+    let download = |version: &'static str| {
+        let mut command = curl(&stage, Some("alice"));
+        // It takes some six seconds, from well before it is asked to well after.
+        command.args([version, "--limit-rate", "1M", "--write-out", "%{size_download}", "--output", "/dev/null"]);
+        command.arg(program.url(&format!("/bytes/{BYTES}")));
+        async move { run(&mut command).await }
+    };
+    let (one, two) = tokio::join!(download("--http1.1"), download("--http2"));
+    for told in [one, two] {
+        assert_eq!((told.code, told.out.as_str()), (Some(0), BYTES.to_string().as_str()), "{told:?}");
+    }
+    assert_eq!(program.metric("portcullis_cuts_total", &[]).await, 0.0);
+    assert_eq!(program.metric("portcullis_drains_total", &[]).await, 2.0);
+}

@@ -81,7 +81,9 @@ pub(crate) struct Connection {
     session: RefCell<Rc<Session>>,
     cut: OnceCell<Cut>,
     stopping: Cell<bool>,
-    leaving: Cell<Leaving>,
+    pub(crate) leaving: Cell<Leaving>,
+    /// Since when it only waits for the client to close its side.
+    pub(crate) lingers_since: Cell<Option<Instant>>,
     open_requests: Cell<u32>,
     requests: Cell<u64>,
     /// When the last request ended, or the handshake.
@@ -113,6 +115,7 @@ impl Connection {
             cut: OnceCell::new(),
             stopping: Cell::new(false),
             leaving: Cell::new(Leaving::No),
+            lingers_since: Cell::new(None),
             open_requests: Cell::new(0),
             requests: Cell::new(0),
             quiet_since: Cell::new(monotonic()),
@@ -206,35 +209,6 @@ impl Connection {
         self.negotiated.get().protocol() != "tcp"
     }
 
-    /// Its client is to be asked to go; whether that is news.
-    pub(crate) fn ask_to_leave(&self) -> bool {
-        self.leave(Leaving::Asked)
-    }
-
-    /// From now on an idle HTTP/1.1 connection is closed.
-    pub(crate) fn close_when_idle(&self) {
-        self.leave(Leaving::Closing);
-    }
-
-    fn leave(&self, leaving: Leaving) -> bool {
-        let news = self.leaving.get() < leaving;
-        if news {
-            self.leaving.set(leaving);
-            self.signal.notify_waiters();
-        }
-        news
-    }
-
-    /// How far it is on its way out.
-    pub(crate) fn leaving(&self) -> Leaving {
-        self.leaving.get()
-    }
-
-    /// Whether its client is to be asked to go.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.get() != Leaving::No
-    }
-
     /// Returns when the session is cut.
     pub(crate) async fn until_cut(&self) -> &Cut {
         loop {
@@ -250,7 +224,7 @@ impl Connection {
     pub(crate) async fn until_closing(&self) {
         loop {
             let changed = self.signal.notified();
-            if self.cut.get().is_some() || self.leaving.get() == Leaving::Closing {
+            if self.cut.get().is_some() || self.leaving.get() >= Leaving::Closing {
                 return;
             }
             changed.await;

@@ -29,6 +29,8 @@ const STOP_SHARE: Duration = Duration::from_millis(1);
 /// before it is closed without a further one.
 const STOP_REST: Duration = Duration::from_millis(500);
 const STOP_RESTS: u32 = 3;
+/// At a stop, how long an HTTP/2 client may take to read what it was sent, and to close its side.
+const STOP_LINGER: Duration = Duration::from_secs(2);
 /// At a stop, how often a worker looks whether sessions have become idle.
 const STOP_BEAT: Duration = Duration::from_millis(10);
 /// At a stop, how long handshakes under way are waited for when nobody else is left.
@@ -44,6 +46,8 @@ pub(crate) enum Leaving {
     Asked,
     /// An idle HTTP/1.1 connection is closed as well.
     Closing,
+    /// Our side is closed, and its client is not waited for any longer.
+    Gone,
 }
 
 /// When a session is asked to leave, and for which end.
@@ -61,6 +65,55 @@ impl Departure {
     pub(crate) const NONE: Departure = Departure { epoch: 0, asked: Time::NEVER, closed: Time::NEVER, end: None };
 }
 
+impl Connection {
+    /// Its client is to be asked to go; whether that is news.
+    pub(crate) fn ask_to_leave(&self) -> bool {
+        self.leave(Leaving::Asked)
+    }
+
+    /// From now on an idle HTTP/1.1 connection is closed.
+    pub(crate) fn close_when_idle(&self) {
+        self.leave(Leaving::Closing);
+    }
+
+    fn leave(&self, leaving: Leaving) -> bool {
+        let news = self.leaving.get() < leaving;
+        if news {
+            self.leaving.set(leaving);
+            self.signal.notify_waiters();
+        }
+        news
+    }
+
+    /// Our side is closed; whether the client has something to read before its own is to be waited for.
+    pub(crate) fn lingers(&self) -> bool {
+        if self.lingers_since.get().is_none() {
+            self.lingers_since.set(Some(monotonic()));
+        }
+        self.cut_reason().is_some() || self.is_leaving()
+    }
+
+    /// Whether that has lasted for so long.
+    pub(crate) fn has_lingered(&self, span: Duration) -> bool {
+        self.lingers_since.get().is_some_and(|since| since.elapsed() >= span)
+    }
+
+    /// Its client is not waited for any longer.
+    pub(crate) fn let_go(&self) {
+        self.leave(Leaving::Gone);
+    }
+
+    /// How far it is on its way out.
+    pub(crate) fn leaving(&self) -> Leaving {
+        self.leaving.get()
+    }
+
+    /// Whether its client is to be asked to go.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get() != Leaving::No
+    }
+}
+
 /// Asks a session to leave if its moment has come, and has it closed when it rests; returns when to look again.
 pub(crate) fn see_off(worker: &Worker, connection: &Connection) -> Time {
     if !connection.can_be_asked() {
@@ -68,7 +121,7 @@ pub(crate) fn see_off(worker: &Worker, connection: &Connection) -> Time {
     }
     let departure = planned(worker, connection);
     let Some((limit, end)) = departure.end else { return Time::NEVER };
-    if connection.is_stopping() || connection.leaving() == Leaving::Closing {
+    if connection.is_stopping() || connection.leaving() >= Leaving::Closing {
         return Time::NEVER;
     }
     let now = worker.live.now();
@@ -160,6 +213,9 @@ pub(crate) async fn see_all_off(worker: &Worker) {
             }
             if elapsed >= last_call || rests(connection) {
                 connection.close_when_idle();
+            }
+            if connection.has_lingered(STOP_LINGER) {
+                connection.let_go();
             }
         }
         sleep(STOP_BEAT).await;

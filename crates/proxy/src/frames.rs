@@ -286,8 +286,12 @@ impl AsyncWrite for FramedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        let lingers = self.guarded.connection.cut_reason().is_some();
-        if lingers { linger::poll_end(self.stream.socket(), context).map(Ok) } else { Poll::Ready(Ok(())) }
+        // A client that sends, were it only for more of what the kernel holds for it, would have the rest reset.
+        if self.guarded.connection.lingers() {
+            linger::poll_end(self.stream.socket(), context).map(Ok)
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }
 

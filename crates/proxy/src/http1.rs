@@ -170,7 +170,7 @@ async fn until_pause(served: &mut Served, registration: &Registration, progress:
         }
         if let Some(since) = connection.quiet_since() {
             let (limits, quiet) = (&registration.worker.limits, connection.gate.is_quiet());
-            if connection.leaving() == Leaving::Closing && quiet && !progress.partial.get() {
+            if connection.leaving() >= Leaving::Closing && quiet && !progress.partial.get() {
                 return Pause::Leave;
             }
             if since.elapsed() >= limits.request_head {
@@ -276,7 +276,7 @@ async fn park(registration: Registration, mut stream: Box<GatedStream>) {
         if registration.connection.cut_reason().is_some() {
             break false;
         }
-        let closing = registration.connection.leaving() == Leaving::Closing;
+        let closing = registration.connection.leaving() >= Leaving::Closing;
         tokio::select! {
             biased;
             // A request that is here already is answered before the connection closes.

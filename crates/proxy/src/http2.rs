@@ -23,6 +23,7 @@ use crate::bounds::Bound;
 use crate::clock::monotonic;
 use crate::config::Limits;
 use crate::connection::{Connection, Cut, End};
+use crate::drain::Leaving;
 use crate::forward::{Sent, send_data_within};
 use crate::frames::{FramedStream, Frames};
 use crate::gate::{GatedStream, Guarded};
@@ -113,6 +114,9 @@ async fn run(mut http2: Http2, registration: &Registration, frames: &Frames) {
         let signal = connection.signal.notified();
         if connection.cut_reason().is_some() {
             return cut(http2, registration).await;
+        }
+        if connection.leaving() == Leaving::Gone {
+            return;
         }
         if connection.is_leaving() && !going {
             // GOAWAY twice (RFC 9113 §6.8): streams that the client opens before it reads the first are served.

@@ -4,6 +4,8 @@
 //! is left and what sets it. For a session that is permitted the earliest of these ends is the end of its permit, under
 //! the label of the denial that follows (`tests/laws.rs`). It must never decide: only [`crate::judge`] does.
 
+use std::time::Duration;
+
 use crate::{CrlCoverage, Denial, Place, Session, Time, TrustState};
 
 /// What ends a session by the mere passing of time.
@@ -87,23 +89,10 @@ impl Limit {
 
 /// Every limit that will end `session` under `state`, with the first moment that it denies, in the judge's order.
 pub fn ends(session: &Session, state: &TrustState) -> impl Iterator<Item = (Limit, Time)> {
-    let (chain, policy) = (&session.chain, &*state.policy);
-    let after = |start: Option<Time>, limit: Option<std::time::Duration>| {
-        start.zip(limit).map_or(Time::NEVER, |(start, limit)| start.plus(limit))
-    };
-    let intermediates = chain.intermediates.iter().map(|link| link.not_after.next()).min();
-    let anchor = state.bundle.find(&chain.anchor).map(|anchor| anchor.link.not_after.next());
+    let [leaf, intermediates, anchor, certificate_age, session_age] = planned(session, state);
     let (list, crl) = knowledge(session, state);
-    let all = [
-        chain.leaf.not_after.next(),
-        intermediates.unwrap_or(Time::NEVER),
-        anchor.unwrap_or(Time::NEVER),
-        after(Some(chain.leaf.not_before), policy.max_certificate_age),
-        list,
-        crl,
-        after(Some(session.opened_at), policy.max_session_age),
-        after(session.idle_since(), policy.idle_timeout),
-    ];
+    let idle = age(session.idle_since(), state.policy.idle_timeout);
+    let all = [leaf, intermediates, anchor, certificate_age, list, crl, session_age, idle];
     Limit::ALL.into_iter().zip(all).filter(|(_, end)| *end < Time::NEVER)
 }
 
@@ -113,10 +102,30 @@ pub fn first_end(session: &Session, state: &TrustState) -> Option<(Limit, Time)>
     ends(session, state).min_by_key(|(_, end)| *end)
 }
 
-/// The same of the limits that were known from its beginning.
+/// The same of the limits that were known from its beginning. Nothing is looked up in a snapshot for it: every session
+/// is asked about after every publish.
 #[must_use]
 pub fn planned_end(session: &Session, state: &TrustState) -> Option<(Limit, Time)> {
-    ends(session, state).filter(|(limit, _)| limit.is_planned()).min_by_key(|(_, end)| *end)
+    let limits = Limit::ALL.into_iter().filter(|limit| limit.is_planned());
+    limits.zip(planned(session, state)).filter(|(_, end)| *end < Time::NEVER).min_by_key(|(_, end)| *end)
+}
+
+/// The ends of the planned limits, in their order.
+fn planned(session: &Session, state: &TrustState) -> [Time; 5] {
+    let (chain, policy) = (&session.chain, &*state.policy);
+    let intermediates = chain.intermediates.iter().map(|link| link.not_after.next()).min();
+    let anchor = state.bundle.find(&chain.anchor).map(|anchor| anchor.link.not_after.next());
+    [
+        chain.leaf.not_after.next(),
+        intermediates.unwrap_or(Time::NEVER),
+        anchor.unwrap_or(Time::NEVER),
+        age(Some(chain.leaf.not_before), policy.max_certificate_age),
+        age(Some(session.opened_at), policy.max_session_age),
+    ]
+}
+
+fn age(start: Option<Time>, limit: Option<Duration>) -> Time {
+    start.zip(limit).map_or(Time::NEVER, |(start, limit)| start.plus(limit))
 }
 
 /// When the lists, and the CRLs that speak of the session's certificates, are outdated.
