@@ -158,8 +158,10 @@ fn accept_rest(listener: tokio::net::TcpListener, inbound: usize, (desks, shares
         let Ok((socket, peer)) = listener.accept() else { return };
         let full = shares.connections.available_permits() == 0;
         let Some(desk) = best(desks, full).filter(|_| socket.set_nonblocking(true).is_ok()) else { continue };
-        if desk.arrivals.try_send(Arriving { socket, peer, inbound }).is_ok() {
-            desk.vitals.sessions.fetch_add(1, Ordering::Relaxed);
+        // Counted before it is taken: the worker counts back at its end.
+        desk.vitals.sessions.fetch_add(1, Ordering::Relaxed);
+        if desk.arrivals.try_send(Arriving { socket, peer, inbound }).is_err() {
+            desk.vitals.sessions.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
