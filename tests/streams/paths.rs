@@ -171,15 +171,17 @@ impl<'a> Clients<'a> {
         cause: &str,
         program: &Program,
     ) -> (Vec<(&'static str, Stream)>, JoinHandle<Told>, JoinHandle<Told>) {
-        let mut curls = Vec::new();
-        for (session, version, path) in [
+        let downloads = [
             ("http1-download", "--http1.1", "/stream/8"),
             ("http1-events", "--http1.1", "/events/8"),
             ("http2-curl-download", "--http2", "/stream/8"),
-        ] {
-            let curl = self.curl(cause, session, &[version, "--no-buffer", &program.url(path)]);
-            curls.push((session, Stream::by(curl).await));
-        }
+        ];
+        let [one, two, three] = downloads.map(|(session, version, path)| {
+            Stream::by(self.curl(cause, session, &[version, "--no-buffer", &program.url(path)]))
+        });
+        let (one, two, three) = tokio::join!(one, two, three);
+        let sessions = downloads.map(|(session, ..)| session);
+        let curls = sessions.into_iter().zip([one, two, three]).collect();
         let upload = ["--http1.1", "--request", "POST", "--upload-file", "-", "--write-out", "|%{http_code}"];
         let url = program.url("/upload");
         let upload = self.curl(cause, "http1-curl-upload", &[&upload[..], &[&url]].concat());

@@ -222,7 +222,7 @@ async fn docs_cut_md_says_what_clients_see_on_every_path_for_every_cause() {
     let began = Instant::now();
     let open = theatre.open(revoked, DAY, (&program, &mut clients)).await;
     // What time ends has to live until every path is open, on a machine as busy as this one.
-    let life = Duration::from_secs(4) + 5 * began.elapsed();
+    let life = Duration::from_secs(4) + 4 * began.elapsed();
     let mut outcomes = vec![theatre.outcome(open, &program, &mut clients).await];
     let aging = theatre.flags().without("--control").with("--max-session-age", format!("{}ms", life.as_millis()));
     let aging = Program::start(&aging).await;
