@@ -29,7 +29,7 @@ pub(crate) fn tell(metrics: Arc<Metrics>) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
     use std::io::Write;
     use std::sync::Mutex;
 
