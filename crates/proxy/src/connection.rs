@@ -172,7 +172,8 @@ impl Connection {
         (memo.epoch(), memo.until())
     }
 
-    /// Ends it: shuts the gate for everything but a notice and wakes its task. What is cut stays cut.
+    /// Ends it: shuts the gate for everything but a notice. What is cut stays cut; whoever cuts it wakes its task, at once
+    /// or in its turn (`parting.rs`).
     pub(crate) fn cut(&self, denial: Denial, since: Instant) {
         self.cut_for(Cut { denial, since, order: None });
     }
@@ -185,7 +186,6 @@ impl Connection {
     fn cut_for(&self, cut: Cut) {
         if self.cut.set(cut).is_ok() {
             self.gate.cut();
-            self.signal.notify_waiters();
         }
     }
 

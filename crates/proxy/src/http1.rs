@@ -290,8 +290,9 @@ async fn park(registration: Registration, mut stream: Box<GatedStream>) {
         registration.connection.stirred();
         tokio::task::spawn_local(serve(registration, *stream));
     } else {
-        tokio::task::spawn_local(async move {
-            farewell(*stream, &registration, true).await;
-        });
+        // A cut waits for nobody who rests; whoever is asked to leave may have a request on its way.
+        let linger = registration.connection.cut_reason().is_none();
+        // Its room is made only now: thousands park.
+        Box::pin(farewell(*stream, &registration, linger)).await;
     }
 }

@@ -35,6 +35,7 @@ mod live;
 mod metrics;
 mod negotiated;
 mod observe;
+mod parting;
 mod path;
 mod preview;
 mod proxy_protocol;

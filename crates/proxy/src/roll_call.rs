@@ -100,10 +100,11 @@ fn row(connection: &Connection, session: &Session, state: &TrustState) -> Row {
 
 impl Worker {
     /// Ends a session because an operator wants it, once.
-    fn end(&self, connection: &Connection, order: &Arc<Order>, since: Instant) {
+    fn end(&self, connection: &Rc<Connection>, order: &Arc<Order>, since: Instant) {
         if connection.cut_reason().is_none() {
             self.metrics.cut(&Denial::Ended);
             connection.end_by(order.clone(), since);
+            self.parting.push(connection);
         }
     }
 }

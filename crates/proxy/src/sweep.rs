@@ -42,12 +42,21 @@ impl Worker {
     }
 
     fn is_permitted(&self, connection: &Rc<Connection>) -> bool {
-        self.look_at(connection);
-        connection.cut_reason().is_none()
+        let judged = self.look_at(connection);
+        let is_cut = connection.cut_reason().is_some();
+        if judged && is_cut {
+            connection.signal.notify_waiters();
+        }
+        !is_cut
     }
 
     /// Ends a session, once.
     pub(crate) fn cut(&self, connection: &Connection, denial: Denial) {
+        self.mark(connection, denial);
+        connection.signal.notify_waiters();
+    }
+
+    fn mark(&self, connection: &Connection, denial: Denial) {
         if connection.cut_reason().is_none() {
             self.metrics.cut(&denial);
             connection.cut(denial, self.trust_ended(connection));
@@ -101,7 +110,11 @@ impl Worker {
         self.wake_at.set(Time::NEVER);
         let (mut key, mut began) = (0, monotonic());
         while let Some(connection) = self.connection_from(&mut key) {
-            if self.look_at(&connection) && began.elapsed() >= SLICE {
+            let judged = self.look_at(&connection);
+            if judged && connection.cut_reason().is_some() {
+                self.parting.push(&connection);
+            }
+            if judged && began.elapsed() >= SLICE {
                 drop(connection);
                 yield_now().await;
                 began = monotonic();
@@ -128,7 +141,7 @@ impl Worker {
         }
         let holds = connection.still_holds(&self.live);
         if !holds && let Err(denial) = connection.review(&self.live.current(), self.live.now()) {
-            self.cut(connection, denial);
+            self.mark(connection, denial);
             return true;
         }
         let end = connection.judged().1.min(see_off(self, connection));

@@ -32,6 +32,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::negotiated::Negotiated;
 use crate::observe::{Observations, observe};
+use crate::parting::Parting;
 use crate::shares::Shares;
 use crate::socket::ClientSocket;
 use crate::{http1, http2, preview, roll_call, roster, tcp};
@@ -71,6 +72,7 @@ pub(crate) struct Worker {
     pub(crate) ration: Ration,
     pub(crate) bound_rations: Rations,
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
+    pub(crate) parting: Parting,
     /// The sweep sleeps until then at the latest.
     pub(crate) wake_at: Cell<Time>,
     pub(crate) sooner: Notify,
@@ -143,6 +145,7 @@ impl Worker {
             ration: Ration::new(),
             bound_rations: Rations::new(),
             connections: RefCell::default(),
+            parting: Parting::default(),
             wake_at: Cell::new(Time::NEVER),
             sooner: Notify::new(),
             stopping: Cell::new(false),
@@ -162,6 +165,8 @@ impl Worker {
         let worker = self.clone();
         let sweeping = spawn_local(anew(move || worker.clone().sweep_for_ever(worker.live.watch())));
         let previewing = spawn_local(preview::answer_for_ever(self.clone(), previews));
+        let worker = self.clone();
+        let parting = spawn_local(async move { worker.parting.let_go_for_ever().await });
         let telling = spawn_local(roll_call::answer_for_ever(self.clone(), questions));
         while let Some(arriving) = arrivals.recv().await {
             spawn_local(self.clone().welcome(arriving));
@@ -171,6 +176,7 @@ impl Worker {
         sweeping.abort();
         previewing.abort();
         telling.abort();
+        parting.abort();
     }
 
     /// Puts the session into the list, judges it there for the first time, and lets it be served.
