@@ -32,4 +32,5 @@ mod stage;
 mod stale;
 mod stamps;
 mod stopping;
+mod unannounced;
 mod uploads;

@@ -1,22 +1,25 @@
-//! From the publish on no byte passes, in either direction: every byte of a stream tells when it was sent, and none that
-//! was sent after the publish arrives. The publisher is on a thread of its own, so that the two meet at any moment.
+//! From the end of trust on no byte passes, in either direction: every byte of a stream tells when it was sent, and none
+//! that was sent later arrives. Trust is ended from a thread of its own, so that the two meet at any moment: by a publish,
+//! and by a clock that nobody is told of, where the bytes themselves have to find out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, header};
 use proxy::Protocol;
 use testkit::http2_client::send_bytes;
 use testkit::stamp::STAMP;
-use testkit::{BodyState, Download, H2cApp, Journal, RecordingApp, stamp, stamps};
+use testkit::{BodyState, Download, H2cApp, Journal, LeafSpec, RecordingApp, stamp, stamps};
+use trust::Time;
 
 use crate::support::{House, PATIENCE, eventually};
 
-/// Each meets the publish at another moment of its streams.
+/// Each meets the end of trust at another moment of its streams.
 const ROUNDS: usize = 15;
-/// Stamps that come before the publish.
+/// Stamps that come before it.
 const FLOWING: usize = 100;
-/// In the best round the last byte was sent no longer than this before the publish: the streams really flowed then.
+/// In the best round the last byte was sent no longer than this before it: the streams really flowed then.
 const CLOSE_CALL: u64 = 25_000_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +36,7 @@ enum App {
 }
 
 impl App {
-    async fn start(way: Way) -> (App, Arc<House>) {
+    async fn start(way: Way, cause: Cause) -> (App, Arc<House>) {
         let (app, address, protocol) = match way {
             Way::Http1 | Way::Http2 => {
                 let app = RecordingApp::start().await;
@@ -46,7 +49,11 @@ impl App {
                 (App::H2c(app), address, Protocol::H2c)
             }
         };
-        (app, Arc::new(House::before(address).protocol(protocol).start()))
+        let spec = House::before(address).protocol(protocol);
+        let house = if cause == Cause::Clock { spec.with_clock().start() } else { spec.start() };
+        let short = LeafSpec::spiffe("spiffe://td/a").valid_for(testkit::Duration::minutes(5));
+        house.pki.put("a", house.pki.issuing.issue(short));
+        (app, Arc::new(house))
     }
 
     fn journal(&self) -> &Journal {
@@ -57,14 +64,39 @@ impl App {
     }
 }
 
-/// Publishes on a thread of its own; the moment after.
-async fn revoked(house: &Arc<House>) -> u64 {
-    let house = Arc::clone(house);
-    let publisher = tokio::task::spawn_blocking(move || {
-        house.publish_list(house.list().id("spiffe://td/a").text());
-        stamp()
-    });
-    publisher.await.unwrap()
+/// What ends the trust in `a`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Publish,
+    /// Its certificate's `notAfter`, for which nobody is woken.
+    Clock,
+}
+
+impl Cause {
+    /// `a` is trusted from now on.
+    fn restored(self, house: &House) {
+        match self {
+            Cause::Publish => drop(house.publish_list(house.list().text())),
+            Cause::Clock => house.set_time(Time::from_millis(last_moment(house).as_millis() - 60_000)),
+        }
+    }
+
+    /// Ends it on a thread of its own; the moment after.
+    async fn ended(self, house: &Arc<House>) -> u64 {
+        let house = Arc::clone(house);
+        let ending = tokio::task::spawn_blocking(move || {
+            match self {
+                Cause::Publish => drop(house.publish_list(house.list().id("spiffe://td/a").text())),
+                Cause::Clock => house.set_time_unannounced(last_moment(&house).plus(Duration::from_millis(1))),
+            }
+            stamp()
+        });
+        ending.await.unwrap()
+    }
+}
+
+fn last_moment(house: &House) -> Time {
+    Time::from_seconds(house.leaf("a").not_after().unix_timestamp())
 }
 
 /// What is sent of a kind that each way has: a download's request, or an upload's.
@@ -108,22 +140,22 @@ async fn last_of(mut download: Download, flows: tokio::sync::oneshot::Sender<()>
     last
 }
 
-async fn nothing_late_comes_down(way: Way) {
-    let (_app, house) = App::start(way).await;
+async fn nothing_late_comes_down(way: Way, cause: Cause) {
+    let (_app, house) = App::start(way, cause).await;
     let mut closest = u64::MAX;
     for round in 0..ROUNDS {
-        house.publish_list(house.list().text());
+        cause.restored(&house);
         let (download, line) = download(&house, way).await;
         let (tell, flows) = tokio::sync::oneshot::channel();
         let reading = tokio::spawn(last_of(download, tell, way));
         flows.await.unwrap();
-        let published = revoked(&house).await;
+        let over = cause.ended(&house).await;
         let last = tokio::time::timeout(PATIENCE, reading).await.expect("the stream ends").unwrap();
-        assert!(last <= published, "{way:?}, round {round}: a byte came that was sent {} ns late", last - published);
-        closest = closest.min(published - last);
+        assert!(last <= over, "{way:?}, {cause:?}, round {round}: a byte came that was sent {} ns late", last - over);
+        closest = closest.min(over - last);
         drop(line);
     }
-    assert!(closest < CLOSE_CALL, "{way:?}: the last byte was sent {closest} ns before the publish, or earlier");
+    assert!(closest < CLOSE_CALL, "{way:?}, {cause:?}: the last byte was sent {closest} ns before, or earlier");
 }
 
 /// Sends stamps until that fails; when each was sent.
@@ -163,51 +195,85 @@ async fn upload(house: Arc<House>, way: Way) -> Vec<u64> {
     sent
 }
 
-async fn nothing_late_goes_up(way: Way) {
-    let (app, house) = App::start(way).await;
+async fn nothing_late_goes_up(way: Way, cause: Cause) {
+    let (app, house) = App::start(way, cause).await;
     let mut closest = u64::MAX;
     for round in 0..ROUNDS {
-        house.publish_list(house.list().text());
+        cause.restored(&house);
         let sending = tokio::spawn(upload(Arc::clone(&house), way));
         let arrived = || app.journal().requests().get(round).map_or(0, |seen| seen.body_length as usize);
         eventually(&format!("the upload of round {round} flows"), || arrived() > FLOWING * STAMP).await;
-        let published = revoked(&house).await;
+        let over = cause.ended(&house).await;
         let sent = tokio::time::timeout(PATIENCE, sending).await.expect("the upload ends").unwrap();
         app.journal().wait_until(|journal| journal.requests()[round].state != BodyState::Open).await;
         assert_eq!(app.journal().requests()[round].state, BodyState::Broken, "{way:?}: an upload was cut, not ended");
         let last = sent[arrived().div_ceil(STAMP) - 1];
-        assert!(last <= published, "{way:?}, round {round}: a byte went up that was sent {} ns late", last - published);
-        closest = closest.min(published - last);
+        assert!(
+            last <= over,
+            "{way:?}, {cause:?}, round {round}: a byte went up that was sent {} ns late",
+            last - over
+        );
+        closest = closest.min(over - last);
     }
-    assert!(closest < CLOSE_CALL, "{way:?}: the last byte was sent {closest} ns before the publish, or earlier");
+    assert!(closest < CLOSE_CALL, "{way:?}, {cause:?}: the last byte was sent {closest} ns before, or earlier");
 }
 
 #[tokio::test]
 async fn no_byte_sent_after_the_publish_comes_down_over_http1() {
-    nothing_late_comes_down(Way::Http1).await;
+    nothing_late_comes_down(Way::Http1, Cause::Publish).await;
 }
 
 #[tokio::test]
 async fn no_byte_sent_after_the_publish_comes_down_over_http2() {
-    nothing_late_comes_down(Way::Http2).await;
+    nothing_late_comes_down(Way::Http2, Cause::Publish).await;
 }
 
 #[tokio::test]
 async fn no_byte_sent_after_the_publish_comes_down_over_grpc() {
-    nothing_late_comes_down(Way::Grpc).await;
+    nothing_late_comes_down(Way::Grpc, Cause::Publish).await;
 }
 
 #[tokio::test]
 async fn no_byte_sent_after_the_publish_goes_up_over_http1() {
-    nothing_late_goes_up(Way::Http1).await;
+    nothing_late_goes_up(Way::Http1, Cause::Publish).await;
 }
 
 #[tokio::test]
 async fn no_byte_sent_after_the_publish_goes_up_over_http2() {
-    nothing_late_goes_up(Way::Http2).await;
+    nothing_late_goes_up(Way::Http2, Cause::Publish).await;
 }
 
 #[tokio::test]
 async fn no_byte_sent_after_the_publish_goes_up_over_grpc() {
-    nothing_late_goes_up(Way::Grpc).await;
+    nothing_late_goes_up(Way::Grpc, Cause::Publish).await;
+}
+
+#[tokio::test]
+async fn no_byte_sent_after_a_not_after_that_nobody_was_told_of_comes_down_over_http1() {
+    nothing_late_comes_down(Way::Http1, Cause::Clock).await;
+}
+
+#[tokio::test]
+async fn no_byte_sent_after_a_not_after_that_nobody_was_told_of_comes_down_over_http2() {
+    nothing_late_comes_down(Way::Http2, Cause::Clock).await;
+}
+
+#[tokio::test]
+async fn no_byte_sent_after_a_not_after_that_nobody_was_told_of_comes_down_over_grpc() {
+    nothing_late_comes_down(Way::Grpc, Cause::Clock).await;
+}
+
+#[tokio::test]
+async fn no_byte_sent_after_a_not_after_that_nobody_was_told_of_goes_up_over_http1() {
+    nothing_late_goes_up(Way::Http1, Cause::Clock).await;
+}
+
+#[tokio::test]
+async fn no_byte_sent_after_a_not_after_that_nobody_was_told_of_goes_up_over_http2() {
+    nothing_late_goes_up(Way::Http2, Cause::Clock).await;
+}
+
+#[tokio::test]
+async fn no_byte_sent_after_a_not_after_that_nobody_was_told_of_goes_up_over_grpc() {
+    nothing_late_goes_up(Way::Grpc, Cause::Clock).await;
 }

@@ -97,9 +97,10 @@ impl OpenRequest {
         self.timed.set(true);
     }
 
-    /// Whether its session is still trusted.
+    /// Whether its session is still trusted. Asked with a look at the clock: over HTTP/2, and on the app's side, bodies
+    /// move between the turns of the session's own connection.
     fn is_trusted(&self) -> bool {
-        self.worker.is_current(&self.connection)
+        self.worker.is_trusted(&self.connection)
     }
 
     pub(crate) fn guarded(&self) -> Guarded {

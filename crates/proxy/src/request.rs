@@ -121,13 +121,27 @@ pub(crate) async fn answer(
             worker.metrics.denied(label, &cut.denial);
             refuse::denied(&cut.denial, protocol)
         }
-        response = pass(permit, &open, request, (arrival, opening)) => response,
+        response = pass(permit, &open, request, (arrival, opening)) => unless_too_late(response, &open, arrival),
     };
     if protocol == RequestProtocol::Http1 && connection.is_leaving() && !response.body().is_tunnel() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.body_mut().belongs_to(open);
     response
+}
+
+/// The app's answer, unless trust ended while it was on its way: over HTTP/2 nobody asks again until the connection's own
+/// turn, which would find it among what was let out before.
+fn unless_too_late(response: Response<AppBody>, open: &OpenRequest, arrival: &Arrival) -> Response<AppBody> {
+    let (worker, connection) = (&open.worker, &open.connection);
+    let passes = response.body().is_notice() || worker.is_trusted(connection);
+    match connection.cut_reason() {
+        Some(cut) if !passes => {
+            worker.metrics.denied(arrival.label(), &cut.denial);
+            refuse::denied(&cut.denial, arrival.protocol)
+        }
+        Some(_) | None => response,
+    }
 }
 
 /// Trust ended, seen by a request before the worker's own sweep saw it.
