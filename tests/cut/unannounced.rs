@@ -88,6 +88,11 @@ async fn an_answer_that_comes_too_late_reaches_nobody() {
 }
 
 #[tokio::test]
+async fn an_interim_answer_that_comes_too_late_reaches_nobody() {
+    assert_told_and_nothing_else("HTTP/1.1 103 Early Hints\r\nLink: </late>\r\n\r\n").await;
+}
+
+#[tokio::test]
 async fn a_message_of_a_grpc_call_that_comes_too_late_reaches_nobody() {
     let cue = Cue::default();
     let apps = cue.clone();

@@ -112,6 +112,15 @@ impl Gate {
             interim.extend_from_slice(head);
         }
     }
+
+    /// Whether any waits; what waited when trust ended is gone.
+    fn has_interim(&self) -> bool {
+        let mut interim = self.interim.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_open() {
+            interim.clear();
+        }
+        !interim.is_empty()
+    }
 }
 
 /// Whose bytes pass: a session and the worker that judges it.
@@ -173,15 +182,25 @@ impl GatedStream {
         self.gate.blocked.store(blocked, Relaxed);
     }
 
-    /// Writes queued interim responses before anything else.
+    /// Writes queued interim responses before anything else. They are the app's: none goes in front of a notice.
     fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.gate.has_interim() {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.lets_out() {
+            return Poll::Ready(Err(closed()));
+        }
         loop {
             let mut interim = self.gate.interim.lock().unwrap_or_else(PoisonError::into_inner);
             if interim.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &interim))?;
-            interim.drain(..written);
+            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, &interim) else {
+                // Half a head may have gone: nothing can be told behind it.
+                self.gate.blocked.store(true, Relaxed);
+                return Poll::Pending;
+            };
+            interim.drain(..written?);
         }
     }
 }

@@ -67,7 +67,7 @@ impl Service<Request<Incoming>> for Answering {
             // An interim response signals the connection, which polls this again.
             let mut response = poll_fn(|context| {
                 let answered = answering.as_mut().poll(context);
-                write_interims(&connection, interims.take());
+                write_interims((&worker, &connection), interims.take());
                 answered
             })
             .await;
@@ -79,8 +79,12 @@ impl Service<Request<Incoming>> for Answering {
 }
 
 /// Interim responses go around hyper's server, which cannot write them: its buffer is empty while it waits.
-fn write_interims(connection: &Connection, interims: Vec<Response<()>>) {
+fn write_interims((worker, connection): (&Worker, &Rc<Connection>), interims: Vec<Response<()>>) {
     for interim in interims {
+        if !worker.is_trusted(connection) {
+            // A notice goes alone.
+            return;
+        }
         let mut head = format!("HTTP/1.1 {}\r\n", interim.status()).into_bytes();
         for (name, value) in interim.headers() {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {

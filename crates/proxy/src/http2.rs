@@ -288,7 +288,7 @@ async fn answer_unless_reset(
     // An interim response signals the connection, and so the wait for its cut that is part of the answer.
     poll_fn(|context| {
         let answered = answering.as_mut().poll(context);
-        send_interims(arrival, respond);
+        send_interims((worker, connection), arrival, respond);
         match (answered, respond.poll_reset(context)) {
             (Poll::Ready(response), _) => Poll::Ready(Some(response)),
             (Poll::Pending, Poll::Ready(_)) => Poll::Ready(None),
@@ -298,8 +298,16 @@ async fn answer_unless_reset(
     .await
 }
 
-fn send_interims(arrival: &Arrival, respond: &mut SendResponse<Bytes>) {
+fn send_interims(
+    (worker, connection): (&Worker, &Rc<Connection>),
+    arrival: &Arrival,
+    respond: &mut SendResponse<Bytes>,
+) {
     for interim in arrival.interims.take() {
+        if !worker.is_trusted(connection) {
+            // A notice goes alone.
+            return;
+        }
         // A client that reset its stream misses nothing.
         let _ = respond.send_informational(interim);
     }
