@@ -1,11 +1,14 @@
 //! Request bodies under way when trust ends: the app must see them break off, and no byte of them later.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
 use testkit::{BodyState, Ending, RawApp, Seen, TlsClient, read_to_end};
-use tokio::io::{AsyncWriteExt as _, split};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 
 use crate::stage::{BOUND, assert_cut, assert_left, assert_prompt, stage};
 use crate::support::{House, PATIENCE};
@@ -211,4 +214,71 @@ async fn an_upload_that_its_client_has_paused_is_cut_too() {
     assert!(answer.text().starts_with("HTTP/1.1 401 "), "{:?}", answer.text());
     app.wait_until(|app| app.requests()[0].state == BodyState::Broken).await;
     assert_left(&house, 0.0, since).await;
+}
+
+/// An app whose kernel takes little for it, and which reads when the test does.
+async fn app_with_a_small_buffer() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(16).unwrap();
+    let (hand, connections) = mpsc::unbounded_channel();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            hand.send(stream).unwrap();
+        }
+    });
+    (address, connections)
+}
+
+/// The client's bytes that wait in the proxy's kernel for an app that does not read are not handed on after the cut.
+async fn nothing_waits_for_the_app(http2: bool) {
+    let (address, mut connections) = app_with_a_small_buffer().await;
+    let house = House::before(address).start();
+    let piece = Bytes::from(vec![b'.'; 65536]);
+    let client = house.client("a");
+    let uploading = tokio::spawn({
+        let address = house.address();
+        async move {
+            if http2 {
+                let client = client.http2(address).await.unwrap();
+                let mut exchange = client.start(Request::post("/upload").body(()).unwrap(), false).await.unwrap();
+                while exchange.send(piece.clone()).await.is_ok() {}
+                return;
+            }
+            let mut stream = client.connect(address, &["http/1.1"]).await.unwrap();
+            let head = "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            while stream.write_all(&piece).await.is_ok() {}
+        }
+    });
+    let mut app = connections.recv().await.unwrap();
+    let (mut held, mut seen) = (0, vec![0; 16 << 20]);
+    // Until every buffer on the way is full.
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = std::mem::replace(&mut held, app.peek(&mut seen).await.unwrap());
+        if held == before && held > 1000 {
+            break;
+        }
+    }
+    let since = Instant::now();
+    house.revoke("a");
+    assert_left(&house, 0.0, since).await;
+    let mut heard = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, app.read_to_end(&mut heard)).await.expect("the upload ends");
+    assert!(heard.len() <= held, "{} bytes came of {held} that were there", heard.len());
+    assert_eq!(ended.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
+    uploading.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_proxys_kernel_holds_for_an_app_that_does_not_read_is_dropped_over_http1() {
+    nothing_waits_for_the_app(false).await;
+}
+
+#[tokio::test]
+async fn what_the_proxys_kernel_holds_for_an_app_that_does_not_read_is_dropped_over_http2() {
+    nothing_waits_for_the_app(true).await;
 }

@@ -133,9 +133,7 @@ impl App {
     /// A connection for one session, which nobody uses before or after it.
     pub(crate) async fn dial(&self, guarded: Guarded) -> Result<AppSocket, Fault> {
         let tenant = Rc::new(RefCell::new(Some(guarded)));
-        let wire = self.connect().await?;
-        wire.hold_little().map_err(|_| Fault::Broken)?;
-        Ok(AppSocket { wire, tenant })
+        Ok(AppSocket { wire: self.connect().await?, tenant })
     }
 
     fn take_idle(&self) -> Option<(SendRequest<ClientBody>, Tenant)> {

@@ -36,6 +36,16 @@ impl AppSocket {
     }
 }
 
+impl Drop for AppSocket {
+    fn drop(&mut self) {
+        let tenant = self.tenant.borrow();
+        if tenant.as_ref().is_some_and(|tenant| tenant.connection.cut_reason().is_some()) {
+            // What the kernel still holds of the session's bytes goes with it, as it does on the client's side.
+            self.wire.resets_at_close(true);
+        }
+    }
+}
+
 impl AsyncRead for AppSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.passes()?;
@@ -85,21 +95,15 @@ enum Socket {
 impl Wire {
     pub(crate) fn tcp(stream: TcpStream, share: AppShare) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
+        // Bounds what the kernel holds unsent for the app, as for clients: a cut cannot recall more than that where it
+        // resets nothing, on a connection that other sessions share, and what the app's own receive buffer took. A Unix
+        // socket's send buffer is its peer's receive buffer: 208 kB unless net.core.wmem_default says otherwise.
+        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
         Ok(Wire { socket: Socket::Tcp(stream), _share: share })
     }
 
     pub(crate) fn unix(stream: UnixStream, share: AppShare) -> Wire {
         Wire { socket: Socket::Unix(stream), _share: share }
-    }
-
-    /// Bounds what the kernel holds unsent for the app, as for clients: a cut cannot recall more than that, and what
-    /// the app's own receive buffer took.
-    pub(crate) fn hold_little(&self) -> io::Result<()> {
-        match &self.socket {
-            Socket::Tcp(stream) => socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT),
-            // Its send buffer is its peer's receive buffer: 208 kB unless net.core.wmem_default says otherwise.
-            Socket::Unix(_) => Ok(()),
-        }
     }
 
     /// Whether its close is a reset, so that the app takes what it has for broken off and not for whole. A Unix socket
