@@ -160,6 +160,7 @@ async fn everybody_is_ended_only_by_saying_so() {
         r#"{"reason":"x","all":false}"#,
         r#"{"reason":"x","identity":null}"#,
         r#"{"reason":"x","all":true,"id":1}"#,
+        r#"{"reason":"x","older_than":0}"#,
         r#"{"all":true}"#,
         r#"{"reason":"x","identiti":"dns:a","all":true}"#,
     ] {

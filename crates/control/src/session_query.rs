@@ -91,8 +91,9 @@ fn issuer(text: &str) -> Result<Sha256, Problem> {
 }
 
 fn age(seconds: u64) -> Result<Duration, Problem> {
-    if seconds > OLDEST {
-        return Err(invalid("older_than: write seconds, for a hundred years at most".to_owned()));
+    // None would mean everybody, which is said by no part that narrows.
+    if seconds == 0 || seconds > OLDEST {
+        return Err(invalid("older_than: write seconds, one at least and for a hundred years at most".to_owned()));
     }
     Ok(Duration::from_secs(seconds))
 }
@@ -186,5 +187,14 @@ mod tests {
             assert_eq!(identity(bad).err().unwrap().label, "invalid", "{bad}");
         }
         assert!(issuer(&"ab".repeat(32)).is_ok() && issuer(&"ab".repeat(31)).is_err());
+    }
+
+    #[test]
+    fn an_age_that_everybody_has_narrows_nothing_and_is_refused() {
+        let wanted = |seconds| Parts { older_than: Some(seconds), ..Parts::default() }.wanted();
+        assert!(wanted(1).is_ok_and(|wanted| !wanted.is_everybody()) && wanted(OLDEST).is_ok());
+        for slip in [0, OLDEST + 1] {
+            assert_eq!(wanted(slip).err().unwrap().label, "invalid", "{slip}");
+        }
     }
 }
