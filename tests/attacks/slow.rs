@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{ClientStream, Ending, RawAnswer, RawApp, read_to_end};
+use testkit::{ClientStream, Ending, RawAnswer, RawApp, RecordingApp, read_to_end};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::ground::Ground;
@@ -160,6 +160,36 @@ async fn a_grpc_call_may_be_silent_for_longer_than_other_bodies() {
     let (body, ended) = exchange.response().await.unwrap().rest().await;
     assert!(ended.is_ok() && body == b"heard", "{ended:?} after {body:?}");
     assert_eq!(ground.limited("body_timeout").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_request_that_only_calls_itself_grpc_is_given_no_more_time_than_others() {
+    let call = |path: &str| http::Request::post(path).header("content-type", "application/grpc").body(()).unwrap();
+    // There is no gRPC over HTTP/1.1.
+    let app = RecordingApp::start().await;
+    let ground =
+        Ground::before(&format!("{},protocol=http1", app.addr()), |flags| flags.with("--body-timeout", LIMIT)).await;
+    let connection = ground.client("attacker").http2(ground.address()).await.unwrap();
+    let mut exchange = connection.start(call("/upload"), false).await.unwrap();
+    exchange.send("x").await.unwrap();
+    let answer = in_time("the refusal", exchange.response()).await.unwrap();
+    assert_eq!((&answer.headers["grpc-status"], ground.limited("body_timeout").await), (&"4".parse().unwrap(), 1.0));
+    // And an app that does speak HTTP/2 says whether it took the request for a call.
+    let app = RawApp::start(|stream, _| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let head = http::Response::builder().header("content-type", "text/plain").body(()).unwrap();
+            let mut body = respond.send_response(head, false).unwrap();
+            tokio::spawn(async move {
+                while testkit::http2_client::send_bytes(&mut body, vec![b'.'; 1 << 16].into()).await.is_ok() {}
+            });
+        }
+    })
+    .await;
+    let ground = Ground::before(&app.addr().to_string(), |flags| flags.with("--body-timeout", LIMIT)).await;
+    let connection = ground.client("attacker").http2(ground.address()).await.unwrap();
+    let _unread = connection.start(call("/"), true).await.unwrap().response().await.unwrap();
+    ground.wait_for_limit("body_timeout", 1.0).await;
 }
 
 #[tokio::test]

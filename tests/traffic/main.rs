@@ -16,5 +16,6 @@ mod sharing;
 mod smuggling;
 mod speech;
 mod streams;
+mod unended;
 mod wire;
 mod xfcc;

@@ -47,8 +47,8 @@ pub(crate) struct LimitFlags {
     /// A request head that began and is not whole after this ends its connection [default: 30s]
     #[arg(long, env = "PORTCULLIS_REQUEST_HEAD_TIMEOUT", value_name = "DUR", hide_env_values = true)]
     pub(crate) request_head_timeout: Option<String>,
-    /// How long the app may wait for the next byte of a request's body before it answers, and an answer for a client
-    /// that takes none of it; not for gRPC and tunnels [default: 60s]
+    /// How long the next byte of a request's body may take before the app answers or once it has in full, and how long
+    /// a client may take none of an answer; not for gRPC and tunnels [default: 60s]
     #[arg(long, env = "PORTCULLIS_BODY_TIMEOUT", value_name = "DUR", hide_env_values = true)]
     pub(crate) body_timeout: Option<String>,
     /// Concurrent streams of one HTTP/2 connection [default: 100]

@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::gate::Guarded;
 use crate::headers::{prepare_response, prepare_trailers};
+use crate::remainder::{self, Deadline, Remainder};
 use crate::tunnel::Tunnel;
 use crate::worker::Worker;
 
@@ -43,15 +44,15 @@ pub(crate) struct OpenRequest {
     owed_since: Cell<Option<Instant>>,
     /// Its bodies may be silent for as long as they like.
     patient: Cell<bool>,
+    pub(crate) remainder: Remainder,
 }
 
 impl OpenRequest {
     pub(crate) fn begin(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Rc<OpenRequest> {
         connection.request_began();
-        let (worker, connection) = (worker.clone(), connection.clone());
         Rc::new(OpenRequest {
-            worker,
-            connection,
+            worker: worker.clone(),
+            connection: connection.clone(),
             started: monotonic(),
             progress: Cell::new(0),
             client_broke: Cell::new(false),
@@ -59,6 +60,7 @@ impl OpenRequest {
             timed: Cell::new(false),
             owed_since: Cell::new(None),
             patient: Cell::new(false),
+            remainder: Remainder::default(),
         })
     }
 
@@ -66,6 +68,13 @@ impl OpenRequest {
     pub(crate) fn be_patient(&self) {
         if !self.patient.replace(true) {
             self.connection.patient_request(true);
+        }
+    }
+
+    /// The app says that it is no call: its bodies are as any other's from now on.
+    pub(crate) fn be_impatient(&self) {
+        if self.patient.replace(false) {
+            self.connection.patient_request(false);
         }
     }
 
@@ -115,9 +124,7 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        if self.patient.get() {
-            self.connection.patient_request(false);
-        }
+        self.be_impatient();
         if !self.timed.get() {
             self.worker.metrics.request_ended(self.started.elapsed());
         }
@@ -129,6 +136,7 @@ impl Drop for OpenRequest {
 pub(crate) struct ClientBody {
     source: ClientSource,
     open: Option<Rc<OpenRequest>>,
+    deadline: Deadline,
 }
 
 enum ClientSource {
@@ -138,16 +146,20 @@ enum ClientSource {
 }
 
 impl ClientBody {
+    fn of(source: ClientSource) -> ClientBody {
+        ClientBody { source, open: None, deadline: None }
+    }
+
     pub(crate) fn http1(body: Incoming) -> ClientBody {
-        ClientBody { source: ClientSource::Http1(body), open: None }
+        ClientBody::of(ClientSource::Http1(body))
     }
 
     pub(crate) fn http2(body: h2::RecvStream) -> ClientBody {
-        ClientBody { source: ClientSource::Http2(body), open: None }
+        ClientBody::of(ClientSource::Http2(body))
     }
 
     pub(crate) fn empty() -> ClientBody {
-        ClientBody { source: ClientSource::Empty, open: None }
+        ClientBody::of(ClientSource::Empty)
     }
 
     /// The HTTP/2 stream that it would have been read from; the body is empty then.
@@ -199,11 +211,13 @@ impl Body for ClientBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_source(context);
-        if let Some(open) = &self.open {
+        let ClientBody { open, deadline, .. } = &mut *self;
+        if let Some(open) = open {
             open.body_polled(polled.is_pending());
         }
-        let frame = ready!(polled);
-        if let Some(open) = &self.open {
+        let Poll::Ready(frame) = polled else { return remainder::poll_silence(open.as_deref(), deadline, context) };
+        *deadline = None;
+        if let Some(open) = open {
             open.client_broke.set(matches!(frame, Some(Err(_))));
             if !open.is_trusted() {
                 return Poll::Ready(Some(Err("the session was cut".into())));
@@ -304,6 +318,11 @@ impl AppBody {
         self.open = Some(open);
     }
 
+    /// It may be left unread for as long as its client likes.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.is_patient())
+    }
+
     /// It is ours and not the app's.
     pub(crate) fn is_notice(&self) -> bool {
         matches!(self.source, AppSource::Notice(_))
@@ -373,6 +392,9 @@ impl Drop for AppBody {
             && !uploading
         {
             lease.give_back();
+        }
+        if uploading && let Some(open) = &self.open {
+            open.remainder.answer_is_over();
         }
     }
 }

@@ -92,8 +92,9 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of one request; Envoy's and hyper's default.
     pub header_count: usize,
-    /// A request's body that the app waits for without a byte of it coming, and an answer of which the client takes
-    /// no byte: nginx' client_body_timeout and send_timeout. Not for gRPC and tunnels, which may be silent for long.
+    /// A request's body of which no byte comes before its app answers, or once it has in full, and an answer of which
+    /// the client takes no byte: nginx' client_body_timeout and send_timeout. Not for gRPC and tunnels, which may be
+    /// silent for long.
     pub body: Duration,
     /// Concurrent streams of one HTTP/2 connection; RFC 9113 §6.5.2 recommends no less than 100.
     pub streams: u32,

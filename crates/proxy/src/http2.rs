@@ -321,7 +321,7 @@ async fn send_down(
     protocol: RequestProtocol,
 ) {
     let ours = body.is_notice();
-    let patience = (protocol != RequestProtocol::Grpc).then_some(worker.limits.body);
+    let patience = (!body.is_patient()).then_some(worker.limits.body);
     let sent = tokio::select! {
         biased;
         cut = connection.until_cut(), if !ours => return end_stream(&mut stream, cut, protocol),

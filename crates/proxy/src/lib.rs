@@ -40,6 +40,7 @@ mod path;
 mod preview;
 mod proxy_protocol;
 mod refuse;
+mod remainder;
 mod request;
 mod revocation_metrics;
 mod roll_call;

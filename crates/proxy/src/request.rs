@@ -66,10 +66,7 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// Tells gRPC from other HTTP/2 by its content type (gRPC over HTTP2, "Requests").
     pub(crate) fn over_http2<B>(request: &Request<B>) -> Arrival {
-        let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let rest = kind.strip_prefix(b"application/grpc");
-        let grpc = rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
-        let protocol = if grpc { RequestProtocol::Grpc } else { RequestProtocol::Http2 };
+        let protocol = if is_grpc(request.headers()) { RequestProtocol::Grpc } else { RequestProtocol::Http2 };
         Arrival { protocol, interims: Interims::default(), wish: Wish::over_http2(request) }
     }
 
@@ -82,6 +79,17 @@ impl Arrival {
     fn label(&self) -> RequestProtocol {
         self.wish.and_then(Wish::label).unwrap_or(self.protocol)
     }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let rest = kind.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Whether a call may reach the app as one: there is no gRPC without HTTP/2, whatever a client calls its request.
+fn takes_calls(worker: &Worker, connection: &Connection) -> bool {
+    worker.app(connection.inbound).is_some_and(|app| matches!(app.protocol, Protocol::Auto | Protocol::H2c))
 }
 
 /// Answers one request of a session.
@@ -97,7 +105,7 @@ pub(crate) async fn answer(
         Err(denial) => return deny(worker, connection, &denial, arrival),
     };
     let open = OpenRequest::begin(worker, connection);
-    if protocol == RequestProtocol::Grpc {
+    if protocol == RequestProtocol::Grpc && takes_calls(worker, connection) {
         open.be_patient();
     }
     let opening = match check(&mut request, arrival, worker) {
@@ -121,7 +129,7 @@ pub(crate) async fn answer(
             worker.metrics.denied(label, &cut.denial);
             refuse::denied(&cut.denial, protocol)
         }
-        response = pass(permit, &open, request, (arrival, opening)) => unless_too_late(response, &open, arrival),
+        response = pass(permit, &open, request, (arrival, opening)) => arrived(response, &open, arrival),
     };
     if protocol == RequestProtocol::Http1 && connection.is_leaving() && !response.body().is_tunnel() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -130,10 +138,13 @@ pub(crate) async fn answer(
     response
 }
 
-/// The app's answer, unless trust ended while it was on its way: over HTTP/2 nobody asks again until the connection's own
-/// turn, which would find it among what was let out before.
-fn unless_too_late(response: Response<AppBody>, open: &OpenRequest, arrival: &Arrival) -> Response<AppBody> {
+/// The answer, unless trust ended while it was on its way: over HTTP/2 nobody asks again until the connection's own turn,
+/// which would find it among what was let out before.
+fn arrived(response: Response<AppBody>, open: &OpenRequest, arrival: &Arrival) -> Response<AppBody> {
     let (worker, connection) = (&open.worker, &open.connection);
+    if !response.body().is_tunnel() && !is_grpc(response.headers()) {
+        open.be_impatient();
+    }
     let passes = response.body().is_notice() || worker.is_trusted(connection);
     match connection.cut_reason() {
         Some(cut) if !passes => {
