@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use testkit::{Ending, RawApp, RecordingApp};
+use testkit::{Ending, RawApp, RecordingApp, read_to_end};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -73,6 +74,23 @@ async fn a_stop_does_not_wait_longer_than_its_limit_for_a_stream_without_end() {
     for task in watching {
         tokio::time::timeout(PROMPT, task).await.expect("the stream ends in an error").unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_client_that_never_begins_to_speak_http2_does_not_hold_up_a_stop() {
+    let (_app, house) = stage().await;
+    let mut silent = house.client("a").connect(house.address(), &["h2"]).await.unwrap();
+    let mut half = house.client("a").connect(house.address(), &["h2"]).await.unwrap();
+    half.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    house.wait_for_metric("portcullis_sessions_active", &[], 2.0).await;
+    let started = Instant::now();
+    house.running.stop().await;
+    assert!(started.elapsed() < PROMPT, "the stop took {:?}", started.elapsed());
+    for stream in [&mut silent, &mut half] {
+        let answer = read_to_end(stream, PROMPT).await;
+        assert_ne!(answer.ending, Ending::StillOpen, "{answer:?}");
+    }
+    assert_eq!(house.metric("portcullis_sessions_closed_total", &[("reason", "stop")]), 2.0);
 }
 
 #[tokio::test]
