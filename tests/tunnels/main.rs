@@ -17,5 +17,6 @@ mod connect;
 mod cuts;
 mod handshakes;
 mod kill;
+mod silent;
 mod stamps;
 mod traffic;
