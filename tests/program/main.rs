@@ -23,6 +23,7 @@ mod ending;
 mod files;
 mod http2;
 mod kept_alive;
+mod limits;
 mod load;
 mod openssl;
 mod output;
