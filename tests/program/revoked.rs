@@ -1,14 +1,12 @@
 //! Two clients, one revoked, by curl: her stream breaks off at once, her next connection is refused, the other's
 //! stream goes on. It must never judge by a single measurement: a busy machine delays any one process.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::stage::Stage;
-use crate::stream::Stream;
+use crate::stream::{PROMISE, Stream};
 use crate::tools::{curl, run, status};
 
-/// From the rename of the list to the end that curl saw.
-const PROMISE: Duration = Duration::from_millis(100);
 const CLIENTS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
 async fn one_after_the_other_is_revoked(version: &str) {

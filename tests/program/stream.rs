@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
@@ -14,6 +14,8 @@ use crate::program::{Program, eventually, in_time};
 use crate::stage::Stage;
 use crate::tools::curl;
 
+/// From the rename of a list to the end that curl sees, for half of all; docs/cut.md says so.
+pub(crate) const PROMISE: Duration = Duration::from_millis(100);
 /// About fifty lines of `/stream`, a tenth of a second.
 pub(crate) const SOME: u64 = 500;
 

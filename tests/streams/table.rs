@@ -11,7 +11,7 @@ use crate::apps::Apps;
 use crate::paths::{self, Clients, Open, SESSION_COUNT, Sights};
 use crate::program::{Program, eventually};
 use crate::stage::{Flags, Stage};
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
 use crate::tools::{command, curl, run};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cut.md");
@@ -183,7 +183,7 @@ fn times_table(outcomes: &[Outcome]) -> String {
     let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     assert!(median < PROMISE.as_secs_f64() && slowest < SLOWEST.as_secs_f64(), "{took:?}");
     let mut table = String::from("| From | To | Within | Checked by |\n|---|---|---|---|\n");
-    let promise = format!("{} ms", PROMISE.as_millis());
+    let [promise, seen] = [PROMISE, stream::PROMISE].map(|bound| format!("{} ms", bound.as_millis()));
     let rows = [
         (
             "the publish or the deadline",
@@ -203,7 +203,7 @@ fn times_table(outcomes: &[Outcome]) -> String {
             &promise,
             "this table's test, for half of all",
         ),
-        ("the rename of a list", "the end that curl sees", "100 ms", "`tests/program/revoked.rs`, for half of all"),
+        ("the rename of a list", "the end that curl sees", &seen, "`tests/program/revoked.rs`, for half of all"),
     ];
     for (from, to, within, by) in rows {
         writeln!(table, "| {from} | {to} | {within} | {by} |").unwrap();
