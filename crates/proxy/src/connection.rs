@@ -22,6 +22,7 @@ use crate::negotiated::Negotiated;
 use crate::observe::Observation;
 use crate::path::over_any_path;
 use crate::roster::Order;
+use crate::sieve::Ours;
 
 /// Why trust ended, and since when.
 #[derive(Clone, Debug)]
@@ -309,6 +310,13 @@ impl Connection {
     /// Its frames, if it speaks HTTP/2.
     pub(crate) fn frames(&self) -> Option<&Rc<Frames>> {
         self.frames.get()
+    }
+
+    /// Something is ours on an HTTP/2 stream; until it is cut, that makes no difference.
+    pub(crate) fn says(&self, stream: u32, what: Ours) {
+        if let Some(frames) = self.frames().filter(|_| self.cut.get().is_some()) {
+            frames.is_ours(stream, what);
+        }
     }
 
     /// How long the client has taken no byte of those on their way to it; to be asked now and again.

@@ -1,22 +1,16 @@
 //! A look at the frames of an HTTP/2 connection as they pass, for what the h2 crate does not tell or bound.
 //!
-//! Put around a session's stream by `http2.rs`, read by `sweep.rs`. It counts what a client may not do without end:
+//! Fed by `framed.rs`, read by `http2.rs` and `sweep.rs`. It counts what a client may not do without end:
 //! frames that carry nothing (h2 answers pings and settings as long as they come) and heads that are never whole. And it
 //! tells which streams h2 refused by itself. It must never change a byte, nor end anything: others ask it.
 
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::bounds::Bound;
 use crate::clock::monotonic;
-use crate::gate::{GatedStream, Guarded};
-use crate::linger;
+use crate::sieve::Ours;
 
 /// Frames without payload that a client may send at once, and how many a second it may send for ever: at 0.3 µs of CPU
 /// each, 3 ms and 0.3 ms a second. Resets count too: so many requests may be given up unanswered (CVE-2023-44487).
@@ -133,6 +127,8 @@ pub(crate) struct Frames {
     unfinished: Cell<Option<(u64, Instant)>>,
     /// The last stream that h2 handed on.
     accepted: Cell<u32>,
+    /// Streams on which something is ours since the session was cut.
+    ours: RefCell<Vec<(u32, Ours)>>,
 }
 
 impl Frames {
@@ -147,6 +143,7 @@ impl Frames {
             units: Cell::new(0),
             unfinished: Cell::new(None),
             accepted: Cell::new(0),
+            ours: RefCell::default(),
         })
     }
 
@@ -165,7 +162,24 @@ impl Frames {
         self.unfinished.get().is_some_and(|(_, since)| since.elapsed() >= limit)
     }
 
-    fn came(&self, bytes: &[u8]) {
+    /// Of a session that is cut: from now on this is ours on a stream.
+    pub(crate) fn is_ours(&self, stream: u32, what: Ours) {
+        self.ours.borrow_mut().push((stream, what));
+    }
+
+    /// What is ours on a stream.
+    pub(crate) fn ours(&self, stream: u32) -> Option<Ours> {
+        self.ours.borrow().iter().find(|(told, _)| *told == stream).map(|(_, what)| *what)
+    }
+
+    /// What went to the client so far ended a frame.
+    pub(crate) fn is_between_sent(&self) -> bool {
+        let sent = self.to_client.borrow();
+        sent.filled == 0 && sent.skip == 0
+    }
+
+    /// These bytes came from the client.
+    pub(crate) fn came(&self, bytes: &[u8]) {
         self.from_client.borrow_mut().find(bytes, |frame| {
             if frame.kind != CONTINUATION {
                 self.units.set(self.units.get() + 1);
@@ -200,8 +214,17 @@ impl Frames {
         }
     }
 
+    /// These bytes went to the client; `limited` is told of every limit that h2 enforced by itself.
+    pub(crate) fn went(&self, bytes: &[u8], mut limited: impl FnMut(Bound)) {
+        self.to_client.borrow_mut().find(bytes, |frame| {
+            if let Some(bound) = self.noted(frame) {
+                limited(bound);
+            }
+        });
+    }
+
     /// Which limit h2 enforced by itself, if it did: it answers for streams that it never handed on.
-    fn went(&self, frame: Frame) -> Option<Bound> {
+    fn noted(&self, frame: Frame) -> Option<Bound> {
         if frame.kind == HEADERS || frame.kind == DATA && frame.length > 0 {
             self.left.set((self.left.get() + FOR_EACH_SENT).min(AT_ONCE));
         }
@@ -214,83 +237,6 @@ impl Frames {
                 Some(Bound::HeaderBytes)
             }
             _ => None,
-        }
-    }
-}
-
-/// A session's stream, looked at.
-pub(crate) struct FramedStream {
-    stream: GatedStream,
-    guarded: Guarded,
-    frames: Rc<Frames>,
-}
-
-impl FramedStream {
-    pub(crate) fn new(stream: GatedStream, guarded: Guarded, frames: Rc<Frames>) -> FramedStream {
-        FramedStream { stream, guarded, frames }
-    }
-
-    fn went(&self, bytes: &[u8]) {
-        self.frames.to_client.borrow_mut().find(bytes, |frame| {
-            if let Some(bound) = self.frames.went(frame) {
-                self.guarded.worker.limited_session(bound, &self.guarded.connection);
-            }
-        });
-    }
-}
-
-impl AsyncRead for FramedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.frames.is_flood() {
-            // Whoever polls h2 looks next, and ends the connection.
-            return Poll::Pending;
-        }
-        let before = buffer.filled().len();
-        let answer = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.frames.came(buffer.filled().get(before..).unwrap_or(&[]));
-        answer
-    }
-}
-
-impl AsyncWrite for FramedStream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
-        let mut left = written;
-        for slice in slices {
-            let (taken, _) = slice.split_at_checked(left).unwrap_or((slice, &[]));
-            self.went(taken);
-            left -= taken.len();
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        // A client that sends, were it only for more of what the kernel holds for it, would have the rest reset.
-        if self.guarded.connection.lingers() {
-            linger::poll_end(self.stream.socket(), context).map(Ok)
-        } else {
-            Poll::Ready(Ok(()))
         }
     }
 }
@@ -341,7 +287,7 @@ mod tests {
         frames.came(&ping.repeat(usize::try_from(AT_ONCE).unwrap()));
         assert!(!frames.is_flood());
         for _ in 0..AT_ONCE {
-            frames.went(Frame { length: 5, kind: DATA, flags: 0, stream: 1, code: 0 });
+            frames.noted(Frame { length: 5, kind: DATA, flags: 0, stream: 1, code: 0 });
         }
         frames.came(&frame(DATA, 0, 1, &[1]).repeat(50_000));
         frames.came(&ping.repeat(usize::try_from(AT_ONCE).unwrap()));
@@ -374,7 +320,7 @@ mod tests {
     #[test]
     fn what_h2_refuses_by_itself_is_told_from_what_we_answer() {
         let frames = Frames::new();
-        let refusal = |kind, stream, code| frames.went(Frame { length: 4, kind, flags: 4, stream, code });
+        let refusal = |kind, stream, code| frames.noted(Frame { length: 4, kind, flags: 4, stream, code });
         assert_eq!(refusal(RST_STREAM, 3, REFUSED_STREAM), Some(Bound::Streams));
         assert_eq!(refusal(HEADERS, 3, 0), Some(Bound::HeaderBytes));
         assert_eq!(refusal(RST_STREAM, 3, 1), None);

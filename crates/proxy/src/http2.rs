@@ -25,11 +25,13 @@ use crate::config::Limits;
 use crate::connection::{Connection, Cut, End};
 use crate::drain::Leaving;
 use crate::forward::{Sent, send_data_within};
-use crate::frames::{FramedStream, Frames};
+use crate::framed::FramedStream;
+use crate::frames::Frames;
 use crate::gate::{GatedStream, Guarded};
 use crate::metrics::RequestProtocol;
 use crate::refuse;
 use crate::request::{Arrival, answer};
+use crate::sieve::Ours;
 use crate::tunnel_client;
 use crate::worker::{Registration, Worker};
 
@@ -261,6 +263,9 @@ async fn serve_stream(
     };
     let (mut head, mut body) = response.into_parts();
     head.version = http::Version::HTTP_2;
+    if body.is_notice() {
+        connection.says(respond.stream_id().into(), Ours::All);
+    }
     if let Some(tunnel) = body.take_tunnel() {
         drop(body);
         let Ok(stream) = respond.send_response(Response::from_parts(head, ()), false) else { return };
@@ -324,7 +329,7 @@ async fn send_down(
     let patience = (!body.is_patient()).then_some(worker.limits.body);
     let sent = tokio::select! {
         biased;
-        cut = connection.until_cut(), if !ours => return end_stream(&mut stream, cut, protocol),
+        cut = connection.until_cut(), if !ours => return end_stream(&mut stream, (connection, cut), protocol),
         sent = send_frames(&mut body, &mut stream, patience) => sent,
     };
     match sent {
@@ -337,7 +342,8 @@ async fn send_down(
     }
 }
 
-fn end_stream(stream: &mut SendStream<Bytes>, cut: &Cut, protocol: RequestProtocol) {
+fn end_stream(stream: &mut SendStream<Bytes>, (connection, cut): (&Connection, &Cut), protocol: RequestProtocol) {
+    connection.says(stream.stream_id().into(), Ours::Trailers);
     if protocol != RequestProtocol::Grpc || stream.send_trailers(refuse::grpc_trailers(&cut.denial)).is_err() {
         stream.send_reset(Reason::CANCEL);
     }

@@ -21,6 +21,7 @@ use crate::fault::Fault;
 use crate::gate::GatedStream;
 use crate::http1::farewell;
 use crate::linger;
+use crate::sieve::Ours;
 use crate::tunnel::{ByteEnd, Cargo, End, Ferry, Side, Step, Tunnel};
 use crate::websocket::close_frame;
 use crate::worker::Registration;
@@ -204,6 +205,7 @@ impl StreamEnd {
                 return false;
             }
         }
+        self.connection.says(self.send.stream_id().into(), Ours::All);
         self.send.send_data(bytes, true).is_ok()
     }
 }
