@@ -140,7 +140,8 @@ fn the_readme_names_every_metric_and_no_other() {
     none(&readme::metrics(code, "`portcullis_epoch{a}`"));
     assert_eq!(readme::metrics(code, "`portcullis_epochs`").len(), 2);
     assert_eq!(readme::metrics("", "").len(), 2);
-    let files = walk("crates/proxy/src/").into_iter().filter(|page| page.path.ends_with("metrics.rs"));
+    let folders = ["crates/proxy/src/", "crates/injector/src/"].map(walk);
+    let files = folders.into_iter().flatten().filter(|page| page.path.ends_with("metrics.rs"));
     let code: String = files.map(|page| page.text).collect();
     none(&readme::metrics(&code, &text("README.md")));
 }

@@ -15,14 +15,15 @@ const MACHINE: [&str; 4] = [concat!("/wo", "rk/"), concat!("/tm", "p/h"), concat
 /// May put a thread to sleep: the pace of a publisher against handshakes; nothing waits for it.
 pub(crate) const SLEEPERS: [&str; 1] = ["tests/cut/races.rs"];
 /// Our crates, and which of ours each may name. `testkit` is for the `[dev-dependencies]` of all others.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("trust", &[]),
     ("testkit", &[]),
     ("revocation", &["trust"]),
     ("proxy", &["trust"]),
     ("sources", &["proxy", "revocation", "trust"]),
     ("control", &["proxy", "sources", "trust"]),
-    ("portcullis", &["control", "proxy", "revocation", "sources", "trust"]),
+    ("injector", &["control", "proxy", "sources", "trust"]),
+    ("portcullis", &["control", "injector", "proxy", "revocation", "sources", "trust"]),
 ];
 
 pub(crate) fn opens_with_its_purpose(page: &Page) -> Vec<String> {

@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::control_flags::ControlFlags;
+use crate::injector_flags::{InjectWish, WebhookWish};
 use crate::limit_flags::LimitFlags;
 use crate::remote::args::{DenyWish, LookWish, UndenyWish};
 use crate::revocation_flags::RevocationFlags;
@@ -82,6 +83,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SessionsCommand,
     },
+    /// Put the sidecar into Kubernetes objects, or take it out
+    Inject(InjectWish),
+    /// Answer an API server that asks which pods get the sidecar
+    Webhook(WebhookWish),
 }
 
 /// The flags of `run` and `check`.

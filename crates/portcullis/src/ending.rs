@@ -20,6 +20,18 @@ pub(crate) struct Wish {
     delays: bool,
 }
 
+impl Wish {
+    /// The signal's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What new connections still get: all of `delay`, or nothing.
+    pub(crate) fn delay(&self, delay: Duration) -> Duration {
+        if self.delays { delay } else { Duration::ZERO }
+    }
+}
+
 /// What signals ask for.
 pub(crate) struct Signals {
     terminate: Signal,
@@ -64,7 +76,7 @@ pub(crate) async fn end_gently(
     running: &Running,
     delay: Duration,
 ) -> Result<(), Failure> {
-    let delay = if wish.delays { delay } else { Duration::ZERO };
+    let delay = wish.delay(delay);
     running.announce_end();
     tracing::info!(
         event = "stopping",

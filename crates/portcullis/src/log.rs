@@ -62,7 +62,7 @@ pub(crate) fn start(format: Option<LogFormat>, level: LevelFilter) -> Result<Log
 
 /// Our own lines from `level` on, and warnings of libraries: what those say in detail may quote a request's headers.
 fn ours(level: LevelFilter) -> Targets {
-    let own = ["portcullis", "proxy", "sources", "control", "revocation"];
+    let own = ["portcullis", "proxy", "sources", "control", "revocation", "injector"];
     Targets::new().with_targets(own.map(|target| (target, level))).with_default(level.min(LevelFilter::WARN))
 }
 

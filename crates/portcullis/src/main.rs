@@ -16,6 +16,8 @@ mod descriptors;
 mod duration;
 mod ending;
 mod inbound;
+mod inject;
+mod injector_flags;
 mod limit_flags;
 mod log;
 mod moment;
@@ -30,6 +32,7 @@ mod run;
 mod sessions;
 mod state;
 mod stop_flags;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -118,5 +121,7 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Denials(wish) => denials::denials(&wish),
         Command::State(wish) => state::state(&wish),
         Command::Sessions { command } => sessions::sessions(&command),
+        Command::Inject(wish) => inject::inject(&wish),
+        Command::Webhook(wish) => webhook::webhook(&wish),
     }
 }

@@ -282,7 +282,7 @@ impl Reader<'_> {
         })
     }
 
-    fn log_format(&self) -> Result<Option<LogFormat>, String> {
+    pub(crate) fn log_format(&self) -> Result<Option<LogFormat>, String> {
         match self.0.log_format.as_deref() {
             None => Ok(None),
             Some("text") => Ok(Some(LogFormat::Text)),
@@ -291,7 +291,7 @@ impl Reader<'_> {
         }
     }
 
-    fn log_level(&self) -> Result<LevelFilter, String> {
+    pub(crate) fn log_level(&self) -> Result<LevelFilter, String> {
         match self.0.log_level.as_deref() {
             None | Some("info") => Ok(LevelFilter::INFO),
             Some("error") => Ok(LevelFilter::ERROR),

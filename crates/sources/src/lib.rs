@@ -35,6 +35,7 @@ mod report;
 mod report_desk;
 mod restored;
 mod revocations;
+mod server_credential;
 mod source;
 mod state_dir;
 mod trail;
@@ -56,6 +57,7 @@ pub use records::{
     Push, Pushed, RefusalRecord, RequirementsRecord, State, StateDirRecord, Taken,
 };
 pub use revocation::{Requirements, show};
+pub use server_credential::ServerCredential;
 pub use watch::{Baseline, Watching, watch};
 
 /// Where our own certificate and key are.

@@ -1,0 +1,254 @@
+//! The webhook: an API server asks by TLS, gets an answer, and asks again on the same connection.
+//!
+//! `portcullis webhook` binds and serves it. Every wait and every byte is bounded: whoever reaches the port may try. It
+//! must never answer yes where it failed; a broken connection lets the API server's failurePolicy decide.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use control::{TokioTimer, Wire};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::configuration::Configuration;
+use crate::metrics::{Metrics, words};
+use crate::review::{Reviewed, review};
+use crate::serving::Serving;
+use crate::verdict::Verdict;
+
+/// Of one review: an API server takes objects of 3 MiB, and a review of an update would hold two.
+const BODY_BYTES: usize = 8 << 20;
+/// Of all bodies that are read at once, in KiB: a hundred megabytes, or a thousand pods of usual size.
+const BODIES_KIB: usize = 100 << 10;
+/// API servers keep a few connections each.
+const CONNECTIONS: usize = 1024;
+/// A handshake; an API server waits ten seconds for its whole answer unless it is told otherwise.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// From the handshake to a first request.
+const FIRST: Duration = Duration::from_secs(10);
+/// From an answer to a next request: a little more than the 90 s after which an API server closes by itself, so that
+/// no question meets our close.
+const IDLE: Duration = Duration::from_secs(100);
+/// For a whole body.
+const BODY: Duration = Duration::from_secs(10);
+/// Bytes read at once, and the most of one request head.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Pause after a failed accept: descriptors that ran out come back only when something closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What open answers get at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// Why a request was no review.
+pub(crate) const ERRORS: [&str; 5] = ["path", "method", "body", "too_large", "busy"];
+
+/// What every connection shares.
+#[derive(Debug)]
+struct Office {
+    configuration: Configuration,
+    metrics: Arc<Metrics>,
+    bodies: Semaphore,
+}
+
+/// The webhook, bound.
+#[derive(Debug)]
+pub struct Webhook {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Webhook {
+    /// Listens on `address`; a failure is one sentence that names the flag. Needs a runtime.
+    pub async fn bind(address: SocketAddr) -> Result<Webhook, String> {
+        let failed = |error: std::io::Error| {
+            format!("--listen {address} cannot be listened on ({error}); choose an address that is free on this host")
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Webhook { listener, address })
+    }
+
+    /// Where it listens; the kernel's choice if port 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stopping` says so, and then ends what it has begun.
+    pub async fn serve(
+        self,
+        configuration: Configuration,
+        (serving, metrics): (Arc<Serving>, Arc<Metrics>),
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<(), String> {
+        let tls = serving.server_config().map_err(|error| format!("TLS cannot be set up ({error})"))?;
+        let tls = TlsAcceptor::from(Arc::new(tls));
+        let office = Arc::new(Office { configuration, metrics, bodies: Semaphore::new(BODIES_KIB) });
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        // Its last sender goes with the last connection.
+        let (open, mut ended) = mpsc::channel::<Infallible>(1);
+        loop {
+            let slot = Arc::clone(&slots).acquire_owned();
+            let accepted = tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+                accepted = async { (slot.await, self.listener.accept().await) } => accepted,
+            };
+            match accepted {
+                (slot, Ok((socket, _))) => {
+                    let (tls, office, open, stop) = (tls.clone(), Arc::clone(&office), open.clone(), stopping.clone());
+                    tokio::spawn(async move {
+                        let _ = socket.set_nodelay(true);
+                        if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(socket)).await {
+                            converse(stream, office, stop).await;
+                        }
+                        drop((slot, open));
+                    });
+                }
+                (_, Err(error)) => {
+                    tracing::warn!(event = "accept", %error, "a connection to --listen was not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop((self.listener, open));
+        let _ = timeout(LAST_ANSWERS, ended.recv()).await;
+        Ok(())
+    }
+}
+
+async fn converse(
+    stream: tokio_rustls::server::TlsStream<TcpStream>,
+    office: Arc<Office>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        let office = Arc::clone(&office);
+        async move { Ok::<_, Infallible>(answer(request, &office).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer)
+        .header_read_timeout(IDLE)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(Wire::new(stream), service);
+    let mut connection = pin!(connection);
+    let first = sleep(FIRST);
+    let mut first = pin!(first);
+    let mut waits = true;
+    loop {
+        tokio::select! {
+            // How a connection ended changes nothing here.
+            _ = connection.as_mut() => return,
+            () = first.as_mut(), if waits => {
+                waits = false;
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(LAST_ANSWERS, connection).await;
+}
+
+async fn answer(request: Request<Incoming>, office: &Office) -> Response<Full<Bytes>> {
+    match read(request, office).await {
+        Ok(body) => judged(&body, office),
+        Err((word, mut refusal)) => {
+            office.metrics.erred(word);
+            // What was not read of the body cannot be told from a next request.
+            refusal.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            refusal
+        }
+    }
+}
+
+type Refused = (&'static str, Response<Full<Bytes>>);
+
+async fn read(request: Request<Incoming>, office: &Office) -> Result<Bytes, Refused> {
+    if request.uri().path() != "/mutate" {
+        return Err(("path", plain(StatusCode::NOT_FOUND, "not found; reviews are posted to /mutate")));
+    }
+    if request.method() != Method::POST {
+        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "only POST");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Err(("method", refusal));
+    }
+    let too_large = || ("too_large", plain(StatusCode::PAYLOAD_TOO_LARGE, "a review may have 8 MiB"));
+    let announced =
+        request.headers().contains_key(CONTENT_LENGTH).then(|| request.body().size_hint().upper()).flatten();
+    let most = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(BODY_BYTES);
+    if most > BODY_BYTES {
+        return Err(too_large());
+    }
+    let share = u32::try_from(most / 1024 + 1).unwrap_or(u32::MAX);
+    let busy = || ("busy", plain(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once"));
+    let _share = match timeout(BODY, office.bodies.acquire_many(share)).await {
+        Ok(Ok(share)) => share,
+        Ok(Err(_)) | Err(_) => return Err(busy()),
+    };
+    match timeout(BODY, Limited::new(request.into_body(), BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(("body", plain(StatusCode::BAD_REQUEST, "the body broke off"))),
+        Err(_) => Err(("body", plain(StatusCode::REQUEST_TIMEOUT, "the body took too long"))),
+    }
+}
+
+fn judged(body: &[u8], office: &Office) -> Response<Full<Bytes>> {
+    let begun = Instant::now();
+    match review(body, &office.configuration) {
+        Ok(reviewed) => {
+            office.metrics.judged(&reviewed.verdict, begun.elapsed());
+            tell(&reviewed);
+            let mut response = Response::new(Full::new(Bytes::from(reviewed.body)));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(why) => {
+            office.metrics.erred("body");
+            tracing::warn!(event = "review", detail = why, "a request was no review");
+            plain(StatusCode::BAD_REQUEST, &why)
+        }
+    }
+}
+
+/// One line for each pod.
+fn tell(reviewed: &Reviewed) {
+    let Reviewed { verdict, namespace, name, uid, dry_run, .. } = reviewed;
+    let (result, reason) = words(verdict);
+    match verdict {
+        Verdict::Injected(injection) => {
+            let warnings = injection.warnings.join("; ");
+            tracing::info!(event = "injection", result, reason, namespace, name, uid, dry_run, warnings, "injected");
+        }
+        Verdict::Skipped(skip) => {
+            let detail = skip.sentence();
+            tracing::info!(event = "injection", result, reason, namespace, name, uid, dry_run, detail, "skipped");
+        }
+        Verdict::Refused(refusal) => {
+            let detail = &refusal.sentence;
+            tracing::warn!(event = "injection", result, reason, namespace, name, uid, dry_run, detail, "refused");
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
