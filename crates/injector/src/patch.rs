@@ -136,10 +136,11 @@ fn ports_are_free(spec: &Map<String, Value>, wish: &Wish) -> Result<(), Refusal>
                     "container {name} declares port {number}, where the sidecar listens; let it listen elsewhere"
                 )));
             }
-            if port.get("name").is_some_and(|name| name == "mtls") {
+            let called = port.get("name").and_then(Value::as_str).unwrap_or_default();
+            if called == "mtls" || called.starts_with("mtls-") {
                 return Err(Reason::PortTaken.because(format!(
-                    "container {name} declares a port named mtls, and Services would reach it past the sidecar; give \
-                     it another name"
+                    "container {name} declares a port named {called}, and Services would reach it past the sidecar; \
+                     give it another name"
                 )));
             }
         }
@@ -190,7 +191,7 @@ pub(crate) fn plan(
     let material: Material = material(wish);
     let (rewrites, warnings) = probes::plan(spec, only);
     let mut containers = vec![sidecar::container(wish, &material, &rewrites, configuration)];
-    containers.extend(wish.redirect.iter().map(|redirect| sidecar::redirect(redirect, configuration)));
+    containers.extend(wish.redirect.iter().map(|redirect| sidecar::redirect(wish, redirect, configuration)));
     let mut volumes = material.volumes;
     volumes.push(json!({"name": NO_TOKEN, "emptyDir": {}}));
     Plan { rewrites, containers, volumes, warnings }

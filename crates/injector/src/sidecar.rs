@@ -22,10 +22,14 @@ pub(crate) const MTLS: u16 = 15443;
 pub(crate) const OBSERVE: u16 = 15020;
 /// Where redirected connections come in.
 pub(crate) const REDIRECTED: u16 = 15006;
-/// Everything that the sidecar listens on for this wish.
+
+/// Everything that the sidecar listens on for this wish, or might.
 pub(crate) fn ports(wish: &Wish) -> Vec<u16> {
-    let inbound = (MTLS..).take(wish.app_ports.len());
-    inbound.chain([OBSERVE]).chain(wish.redirect.iter().map(|_| REDIRECTED)).collect()
+    mtls_ports(wish).chain([OBSERVE, REDIRECTED]).collect()
+}
+
+fn mtls_ports(wish: &Wish) -> impl Iterator<Item = u16> {
+    (MTLS..).take(wish.app_ports.len())
 }
 
 /// Neither root nor any user that an image usually has.
@@ -67,11 +71,13 @@ fn pull(container: &mut Value, configuration: &Configuration) {
 }
 
 /// Sends every inbound port to the sidecar; it has to be user 0 and may administer this pod's network, nothing else.
-pub(crate) fn redirect(wish: &Redirect, configuration: &Configuration) -> Value {
-    let exclude = wish.exclude.iter().copied().chain([OBSERVE]).map(|port| port.to_string());
+pub(crate) fn redirect(wish: &Wish, redirect: &Redirect, configuration: &Configuration) -> Value {
+    // The sidecar's own ports are reached as they are.
+    let exclude = redirect.exclude.iter().copied().chain([OBSERVE]).chain(mtls_ports(wish));
+    let exclude = exclude.map(|port| port.to_string());
     let mut container = json!({
         "name": REDIRECT,
-        "image": wish.image,
+        "image": redirect.image,
         "args": ["redirect"],
         "env": [
             {"name": "PORTCULLIS_REDIRECT_TO", "value": REDIRECTED.to_string()},

@@ -72,7 +72,6 @@ impl Wish {
             .ok_or_else(|| missing("revocations", "configmap:NAME, or none to check no revocations"))?;
         let image = values.find("image").map_or(configuration.image.as_str(), |said| said.text);
         Ok(Some(Wish {
-            app_ports,
             protocol: protocol(values)?,
             allow,
             client_ca: client_ca(values)?,
@@ -81,7 +80,8 @@ impl Wish {
             revocations,
             bypass_check: bypass_check(values)?,
             flags: flags(values, configuration)?,
-            redirect: redirect(values, configuration)?,
+            redirect: redirected(values, &app_ports, configuration)?,
+            app_ports,
             image: image.to_owned(),
             resources: Resources::read(values)?,
             startup: startup(values)?,
@@ -221,6 +221,23 @@ fn redirect(values: &Values<'_>, configuration: &Configuration) -> Result<Option
         ));
     };
     Ok(Some(Redirect { exclude: ports.unwrap_or_default(), image: image.clone() }))
+}
+
+/// An app's port that is not redirected would be reached past the sidecar.
+fn redirected(
+    values: &Values<'_>,
+    app_ports: &[u16],
+    configuration: &Configuration,
+) -> Result<Option<Redirect>, Refusal> {
+    let redirect = redirect(values, configuration)?;
+    let excluded = redirect.iter().flat_map(|redirect| &redirect.exclude).find(|port| app_ports.contains(port));
+    match (excluded, values.find("redirect-exclude-ports")) {
+        (Some(port), Some(said)) => {
+            Err(said
+                .refused(format_args!("{port} is an app port, which would be reached past the sidecar; leave it out")))
+        }
+        _ => Ok(redirect),
+    }
 }
 
 fn startup(values: &Values<'_>) -> Result<u32, Refusal> {

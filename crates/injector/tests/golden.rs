@@ -119,6 +119,23 @@ fn what_the_api_server_adds_to_the_sidecar_is_no_difference() {
 }
 
 #[test]
+fn the_document_names_every_annotation_and_every_reason() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/injection.md")).unwrap();
+    let mut words: Vec<&str> = injector::KEYS.into_iter().filter(|key| *key != "status").collect();
+    words.extend(["image-annotation", "image-pull-policy", "locked", "redirect-image"]);
+    let reasons = fs::read_dir(folder("expected")).unwrap().map(|entry| {
+        let answer: Value = serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap();
+        answer["reason"].as_str().unwrap().to_owned()
+    });
+    let reasons: std::collections::BTreeSet<String> = reasons.filter(|reason| reason != "injected").collect();
+    words.extend(reasons.iter().map(String::as_str));
+    // Eight skips and seven refusals: a reason that no review here meets is proved by none.
+    assert_eq!(reasons.len(), 15, "{reasons:?}");
+    let missing: Vec<&str> = words.into_iter().filter(|word| !page.contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "docs/injection.md does not tell of {missing:?}");
+}
+
+#[test]
 fn what_is_no_review_is_an_error() {
     for body in ["", "{", "[]", "{}", r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1"}"#] {
         assert!(review(body.as_bytes(), &configuration()).is_err(), "{body}");
