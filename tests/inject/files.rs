@@ -72,6 +72,21 @@ async fn what_holds_no_pod_stays_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn marks_of_order_and_of_other_systems_hide_no_pod() {
+    let pod = text("workloads.yaml").split("---\n").nth(1).unwrap().to_owned();
+    for input in [
+        format!("\u{feff}{pod}"),
+        pod.replace('\n', "\r\n"),
+        format!("%YAML 1.2\n---\n{pod}"),
+        format!("--- # a\n{pod}...\n"),
+    ] {
+        let out = injected(&input).await;
+        assert_eq!(read(&out).await[0]["spec"]["initContainers"][0]["name"], "portcullis", "{input:?}\n{out}");
+        assert_eq!(injected(&out).await, out);
+    }
+}
+
+#[tokio::test]
 async fn twice_equals_once_and_uninject_gives_the_objects_back() {
     let once = injected(&text("workloads.yaml")).await;
     assert_eq!(injected(&once).await, once);

@@ -56,7 +56,7 @@ fn yaml(text: &str, mode: &Mode<'_>) -> Result<Filtered, String> {
         let read = yaml_read::read(raw).map_err(|(found, why)| format!("line {}: {why}", line + found))?;
         let mut object = read.unwrap_or(Value::Null);
         if !object.is_null() && manifest::change(&mut object, mode, &mut filtered.reports) {
-            filtered.text.push_str(opening(raw));
+            filtered.text.push_str(&opening(raw));
             filtered.text.push_str(&yaml_write::write(&object));
         } else {
             filtered.text.push_str(raw);
@@ -66,40 +66,45 @@ fn yaml(text: &str, mode: &Mode<'_>) -> Result<Filtered, String> {
 }
 
 /// Each document with its `---`, and how many lines are before it. Nothing in YAML but a mark begins a line so: blocks
-/// are indented.
+/// are indented. Directives stand before the mark of their document.
 fn documents(text: &str) -> Vec<(usize, &str)> {
     let (mut documents, mut start, mut offset, mut first_line) = (Vec::new(), 0, 0, 0);
+    let mut directed = false;
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        if is_mark(line) && offset > start {
+        if is_mark(line) && offset > start && !std::mem::take(&mut directed) {
             documents.push((first_line, text.get(start..offset).unwrap_or_default()));
             (start, first_line) = (offset, number);
         }
+        directed = line.starts_with('%') || (directed && is_empty(line));
         offset += line.len();
     }
     documents.push((first_line, text.get(start..).unwrap_or_default()));
     documents
 }
 
+fn is_empty(line: &str) -> bool {
+    line.trim().is_empty() || line.trim_start().starts_with('#')
+}
+
 fn is_mark(line: &str) -> bool {
     line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// What comes before the content: the mark, and comments that tools put there.
-fn opening(raw: &str) -> &str {
-    let is_empty = |text: &str| text.trim().is_empty() || text.trim_start().starts_with('#');
-    let mut end = 0;
+/// What comes before the content: directives, the mark, and comments that tools put there.
+fn opening(raw: &str) -> String {
+    let mut opening = String::new();
     for line in raw.split_inclusive('\n') {
-        let rest = if end == 0 && is_mark(line) { line.get(3..).unwrap_or_default() } else { line };
-        if !is_empty(rest) {
-            break;
+        let mark = is_mark(line);
+        let rest = if mark { line.get(3..).unwrap_or_default() } else { line };
+        if is_empty(rest) || line.starts_with('%') {
+            opening.push_str(line);
+            continue;
         }
-        end += line.len();
-    }
-    match end {
         // The content begins on the mark's own line.
-        0 if is_mark(raw.lines().next().unwrap_or_default()) => "---\n",
-        end => raw.get(..end).unwrap_or_default(),
+        opening.push_str(if mark { "---\n" } else { "" });
+        break;
     }
+    opening
 }
 
 #[cfg(test)]
@@ -115,6 +120,9 @@ mod tests {
         assert_eq!(opening("--- # Source: c.yaml\n# x\n\nc: 1\n"), "--- # Source: c.yaml\n# x\n\n");
         assert_eq!(opening("--- {a: 1}\n"), "---\n");
         assert_eq!(opening("a: 1\n# b\n"), "");
+        let directed = "%YAML 1.2\n# x\n---\nb: 1\n---\nc: 1\n";
+        assert_eq!(documents(directed).iter().map(|(line, _)| *line).collect::<Vec<_>>(), [0, 4]);
+        assert_eq!(opening("%YAML 1.2\n# x\n--- b\n"), "%YAML 1.2\n# x\n---\n");
     }
 
     trait Texts {

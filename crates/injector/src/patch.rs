@@ -65,6 +65,7 @@ fn consider(pod: &Value, facts: Facts<'_>, configuration: &Configuration) -> Res
         };
     };
     ports_are_free(spec, &wish)?;
+    volumes_are_ours(spec)?;
     if installed {
         installed::is_what_would_be_injected(pod, &wish, configuration)?;
         return Ok(Verdict::Skipped(Skip::AlreadyInjected));
@@ -150,6 +151,23 @@ fn ports_are_free(spec: &Map<String, Value>, wish: &Wish) -> Result<(), Refusal>
                 "the pod holds Istio's sidecar, which listens on port {} as well and answers mTLS itself; set the label \
                  portcullis.dev/inject: disabled, or sidecar.istio.io/inject: \"false\"",
                 sidecar::OBSERVE
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever mounted the sidecar's key or its state beside it could speak for it, or take back what it knows.
+fn volumes_are_ours(spec: &Map<String, Value>) -> Result<(), Refusal> {
+    let all = LISTS.iter().flat_map(|list| containers(spec, list));
+    for container in all.filter(|container| !OURS.contains(&name_of(container))) {
+        let uses = ["volumeMounts", "volumeDevices"].into_iter().filter_map(|list| container.get(list)?.as_array());
+        let mut names = uses.flatten().filter_map(|one| one.get("name")?.as_str());
+        if let Some(volume) = names.find(|name| name.starts_with(VOLUMES)) {
+            return Err(Reason::NameTaken.because(format!(
+                "container {} mounts {volume}, and the volumes that begin with {VOLUMES} are for the sidecar alone; \
+                 mount another one",
+                name_of(container)
             )));
         }
     }

@@ -4,6 +4,9 @@
 
 use serde_json::{Value, json};
 
+/// Letters of a sentence: names are at most 253, and there are few in each.
+const LONGEST: usize = 1200;
+
 /// What becomes of one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -166,8 +169,9 @@ impl Reason {
         }
     }
 
-    /// With its sentence.
+    /// With its sentence, which stays one line whatever the pod's names hold.
     pub(crate) fn because(self, sentence: impl Into<String>) -> Refusal {
-        Refusal { reason: self, sentence: sentence.into() }
+        let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+        Refusal { reason: self, sentence: sentence.into().chars().take(LONGEST).map(plain).collect() }
     }
 }

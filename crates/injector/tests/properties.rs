@@ -193,4 +193,49 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn any_text_is_read_or_refused_and_what_holds_no_pod_stays(pieces in prop::collection::vec(piece(), 0..24)) {
+        let text = pieces.concat();
+        if let Ok(filtered) = filter(&text, &Mode::Uninject) {
+            prop_assert_eq!(filtered.text, text.clone());
+        }
+        let configuration = configuration();
+        let _ = filter(&format!("apiVersion: v1\nkind: Pod\nmetadata: {text}"), &Mode::Inject(&configuration));
+    }
+}
+
+/// Pieces of which YAML and what is nearly YAML are made.
+fn piece() -> impl Strategy<Value = String> {
+    let marks = [
+        "---\n",
+        "...\n",
+        "- ",
+        ": ",
+        "? ",
+        "\n",
+        "\n  ",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!str ",
+        "|\n",
+        ">-\n ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "#",
+        "\"",
+        "'",
+        "%YAML 1.2\n",
+        "\t",
+        "\r\n",
+        "\u{feff}",
+    ];
+    prop_oneof![
+        4 => prop::sample::select(marks.to_vec()).prop_map(str::to_owned),
+        2 => "[a-z0-9]{1,4}",
+        1 => any::<String>(),
+    ]
 }

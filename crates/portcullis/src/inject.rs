@@ -28,7 +28,7 @@ pub(crate) fn inject(wish: &InjectWish) -> Result<(), Failure> {
         for report in &filtered.reports {
             let told = tell(&report.outcome, wish.uninject);
             refused += usize::from(matches!(report.outcome, Outcome::Refused(_)));
-            told.iter().for_each(|sentence| print::error(&format!("{}: {sentence}", report.object)));
+            told.iter().for_each(|sentence| print::error(&plain(&format!("{}: {sentence}", report.object))));
         }
         append(&mut all, &filtered.text);
     }
@@ -50,6 +50,11 @@ fn tell(outcome: &Outcome, uninject: bool) -> Vec<String> {
         Outcome::Unchanged(why) => vec![format!("unchanged: {why}")],
         Outcome::Refused(why) => vec![format!("refused: {why}")],
     }
+}
+
+/// What a file holds must not steer a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// Files become one stream of documents.
