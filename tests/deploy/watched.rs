@@ -1,0 +1,108 @@
+//! A real Prometheus scrapes two real sidecars by the chart's rules, while trust ends, a list is refused and a
+//! certificate runs out: the alerts fire that should, and every query of rules and dashboard finds its metrics.
+//! It must never wait for longer than an alert's own `for`, which is taken out here and proved by promtool.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use testkit::{Duration, LeafSpec, OffsetDateTime};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+
+use crate::program::{Program, eventually, get, in_time};
+use crate::scripts::script;
+use crate::stage::Stage;
+use crate::stream::Stream;
+use crate::tools::{command, status};
+
+/// Metrics that no sidecar of this stage has: the injector's, and those of flags that it does not set.
+const ELSEWHERE: [&str; 3] = ["portcullis-webhook", "portcullis_app_bypassable", "portcullis_injection"];
+
+/// Prometheus with the chart's rules, asking each target every second under the labels that the PodMonitor gives.
+async fn prometheus(stage: &Stage, targets: &[(&str, SocketAddr)]) -> (Child, SocketAddr) {
+    let thresholds = json!({
+        "snapshotExpiresWithin": 2400, "certificateExpiresWithin": 600, "denialsPerSecond": 0.0001, "denialShare": 0.01,
+        "cutSeconds": 0.0001,
+    });
+    let rules = script("rules", &thresholds.to_string()).await;
+    assert_eq!(rules.code, Some(0), "{}", rules.err);
+    stage.write("rules.yml", rules.out);
+    let targets: Vec<Value> = targets
+        .iter()
+        .map(|(pod, address)| json!({"targets": [address], "labels": {"namespace": "shop", "pod": pod}}))
+        .collect();
+    let configuration = json!({
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [{"job_name": "portcullis", "static_configs": targets}],
+    });
+    stage.write("prometheus.yml", configuration.to_string());
+    let mut engine = command("prometheus");
+    engine.arg(format!("--config.file={}", stage.text("prometheus.yml")));
+    engine.arg(format!("--storage.tsdb.path={}", stage.text("tsdb")));
+    engine.args(["--web.listen-address=127.0.0.1:0", "--log.format=json"]);
+    let mut child = engine.spawn().expect("prometheus is installed");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let find = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("Prometheus runs");
+            let line: Value = serde_json::from_str(&line).unwrap_or_default();
+            if line["msg"] == "Listening on" {
+                return line["address"].as_str().unwrap().parse().unwrap();
+            }
+        }
+    };
+    let address = in_time("Prometheus listens", find).await;
+    // Whatever else it says is read and forgotten, so that its pipe never fills.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, address)
+}
+
+/// Waits until each of the pods was scraped, so that what happens from now on is an increase.
+async fn sees(address: SocketAddr, pods: usize) {
+    eventually("Prometheus has seen every pod", async || {
+        let (status, body) = get(address, "/api/v1/query?query=portcullis_build_info").await;
+        let answer: Value = serde_json::from_str(&body).unwrap_or_default();
+        status == 200 && answer["data"]["result"].as_array().is_some_and(|found| found.len() == pods)
+    })
+    .await;
+}
+
+/// Alice's stream is cut by a list that is good for half an hour; she comes back in vain; an older list is refused.
+async fn trust_ends(stage: &Stage, program: &Program) {
+    let alice = stage.client("alice");
+    stage.client("bob");
+    assert_eq!(status(stage, "bob", &program.url("/hello")).await, 200);
+    let stream = Stream::open(stage, program, ("alice", "--http2")).await;
+    stage.publish(&stage.list(2).expires_in(Duration::minutes(30)).serial(&alice));
+    stream.end().await.assert_broken();
+    assert_eq!(status(stage, "alice", &program.url("/hello")).await, 0);
+    stage.publish(&stage.list(1));
+    let failed = [("source", "revocations"), ("result", "failed")];
+    program.wait_for_metric("portcullis_reloads_total", &failed, 1.0).await;
+}
+
+#[tokio::test]
+async fn alerts_fire_in_a_real_prometheus_and_every_query_finds_its_metrics() {
+    let (one, other) = (Stage::new().await, Stage::new().await);
+    let soon = OffsetDateTime::now_utc() + Duration::minutes(5);
+    other.server_root.issue(LeafSpec::dns("localhost").not_after(soon)).write_to(other.folder(), "server");
+    let (web_1, web_2) = (one.start().await, other.start().await);
+    let (_engine, address) = prometheus(&one, &[("web-1", web_1.observe), ("web-2", web_2.observe)]).await;
+    sees(address, 2).await;
+    trust_ends(&one, &web_1).await;
+    let firing = [
+        "PortcullisSnapshotStaleSoon web-1",
+        "PortcullisSourceFailing web-1",
+        "PortcullisFleetSplit",
+        "PortcullisDenialBurst",
+        "PortcullisCutSlow",
+        "PortcullisCertificateExpiring web-2",
+        // None is scraped here.
+        "PortcullisInjectorDown",
+    ];
+    let asked = json!({"prometheus": address, "firing": firing, "elsewhere": ELSEWHERE});
+    let told = script("watched", &asked.to_string()).await;
+    assert_eq!(told.code, Some(0), "{}\n{}", told.out, told.err);
+    assert_eq!(told.out.matches("ok: ").count(), 5, "{}", told.out);
+}
