@@ -92,7 +92,7 @@ impl Worker {
             observe_all(&self).await;
             if tidied.elapsed() >= rest {
                 tidied = monotonic();
-                rest = if self.tidy() { self.limits.park_after.clamp(PARK_BEAT, BEAT) } else { BEAT };
+                rest = if self.tidy().await { self.limits.park_after.clamp(PARK_BEAT, BEAT) } else { BEAT };
             }
             let wait = self.wake_at.get().since(self.live.now()).min(rest);
             tokio::select! {
@@ -110,15 +110,11 @@ impl Worker {
         self.wake_at.set(Time::NEVER);
         let (mut key, mut began) = (0, monotonic());
         while let Some(connection) = self.connection_from(&mut key) {
-            let judged = self.look_at(&connection);
-            if judged && connection.cut_reason().is_some() {
+            if self.look_at(&connection) && connection.cut_reason().is_some() {
                 self.parting.push(&connection);
             }
-            if judged && began.elapsed() >= SLICE {
-                drop(connection);
-                yield_now().await;
-                began = monotonic();
-            }
+            drop(connection);
+            rest_after(&mut began).await;
         }
     }
 
@@ -151,14 +147,18 @@ impl Worker {
 
     /// Lets quiet sessions park or time out, and idle connections to the apps go; whether any session may have to
     /// be looked at again soon.
-    fn tidy(&self) -> bool {
+    async fn tidy(&self) -> bool {
         for app in &self.apps {
             app.tidy();
         }
-        let mut restless = false;
-        for (_, connection) in self.connections.borrow().iter().filter(|(_, connection)| !connection.is_parked()) {
+        let (mut restless, mut key, mut began) = (false, 0, monotonic());
+        while let Some(connection) = self.connection_from(&mut key) {
+            rest_after(&mut began).await;
+            if connection.is_parked() {
+                continue;
+            }
             restless = true;
-            self.end_if_stuck(connection);
+            self.end_if_stuck(&connection);
             let quiet = connection.quiet_since().is_some_and(|since| since.elapsed() >= self.limits.park_after);
             // A session that speaks HTTP/2 is never parked, and its frames tell how long a head has been under way.
             match connection.frames() {
@@ -185,5 +185,13 @@ impl Worker {
             connection.gate.shut();
             connection.signal.notify_waiters();
         }
+    }
+}
+
+/// Lets the worker's other tasks have their turn, once a slice is over.
+async fn rest_after(began: &mut Instant) {
+    if began.elapsed() >= SLICE {
+        yield_now().await;
+        *began = monotonic();
     }
 }
