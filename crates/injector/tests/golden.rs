@@ -119,6 +119,36 @@ fn what_the_api_server_adds_to_the_sidecar_is_no_difference() {
 }
 
 #[test]
+fn nothing_that_weakens_the_sidecar_can_be_added_beside_it() {
+    let asked = reviews().into_iter().find(|(name, _)| name == "pod_of_a_deployment").unwrap().1;
+    let pod = patched_by(&asked["request"]["object"], &answered(&asked)["response"]["patch"]);
+    let spoil = |change: &dyn Fn(&mut Value)| {
+        let mut pod = pod.clone();
+        change(&mut pod["spec"]);
+        let verdict = judge(&pod, Facts::default(), &configuration());
+        assert!(matches!(&verdict, Verdict::Refused(why) if why.reason.word() == "sidecar_differs"), "{verdict:?}");
+    };
+    for (field, value) in [
+        ("command", json!(["/bin/sh"])),
+        ("envFrom", json!([{"configMapRef": {"name": "weak"}}])),
+        ("lifecycle", json!({"postStart": {"exec": {"command": ["x"]}}})),
+        ("workingDir", json!("/")),
+        ("tty", json!(true)),
+    ] {
+        spoil(&|spec| spec["initContainers"][0][field] = value.clone());
+    }
+    spoil(&|spec| spec["initContainers"][0]["securityContext"]["capabilities"]["add"] = json!(["NET_RAW"]));
+    spoil(&|spec| spec["initContainers"][0]["resources"]["limits"]["memory"] = json!("1Ki"));
+    spoil(&|spec| spec["volumes"].as_array_mut().unwrap().push(json!({"name": "portcullis-x", "emptyDir": {}})));
+    spoil(&|spec| spec["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] != "portcullis-no-token"));
+    spoil(&|spec| spec["containers"][0]["readinessProbe"]["httpGet"]["path"] = json!("/elsewhere"));
+    spoil(&|spec| {
+        let sidecar = spec["initContainers"][0].clone();
+        spec["initContainers"].as_array_mut().unwrap().push(sidecar);
+    });
+}
+
+#[test]
 fn the_document_names_every_annotation_and_every_reason() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/injection.md")).unwrap();
     let mut words: Vec<&str> = injector::KEYS.into_iter().filter(|key| *key != "status").collect();
