@@ -98,12 +98,20 @@ pub(crate) fn containers<'a>(spec: &'a Map<String, Value>, list: &str) -> impl I
 
 /// Whether something has the sidecar's name where the sidecar belongs.
 fn holds_sidecar(spec: &Map<String, Value>) -> Result<bool, Refusal> {
+    let mut names = BTreeSet::new();
     for list in LISTS {
         match spec.get(list) {
             None | Some(Value::Null) => {}
             Some(Value::Array(found)) if found.iter().all(Value::is_object) => {}
             Some(_) => {
                 return Err(Reason::Malformed.because(format!("spec.{list} is no list of containers; this is no pod")));
+            }
+        }
+        for name in containers(spec, list).map(name_of) {
+            if name.is_empty() || !names.insert(name) {
+                return Err(Reason::Malformed.because(format!(
+                    "spec.{list} holds a container without a name of its own ({name:?}); give each another one"
+                )));
             }
         }
         let named = containers(spec, list).any(|container| name_of(container) == SIDECAR);

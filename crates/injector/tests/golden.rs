@@ -142,10 +142,11 @@ fn nothing_that_weakens_the_sidecar_can_be_added_beside_it() {
     spoil(&|spec| spec["volumes"].as_array_mut().unwrap().push(json!({"name": "portcullis-x", "emptyDir": {}})));
     spoil(&|spec| spec["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] != "portcullis-no-token"));
     spoil(&|spec| spec["containers"][0]["readinessProbe"]["httpGet"]["path"] = json!("/elsewhere"));
-    spoil(&|spec| {
-        let sidecar = spec["initContainers"][0].clone();
-        spec["initContainers"].as_array_mut().unwrap().push(sidecar);
-    });
+    let mut twice = pod.clone();
+    let sidecar = twice["spec"]["initContainers"][0].clone();
+    twice["spec"]["initContainers"].as_array_mut().unwrap().push(sidecar);
+    let verdict = judge(&twice, Facts::default(), &configuration());
+    assert!(matches!(&verdict, Verdict::Refused(why) if why.reason.word() == "malformed"), "{verdict:?}");
 }
 
 #[test]
