@@ -208,6 +208,17 @@ def the_monitor_finds_the_port_of_the_sidecar():
     assert keep["action"] == "keep" and keep["regex"] == "portcullis"
 
 
+def the_notes_warn_of_what_is_open():
+    def notes(values):
+        with Chart.load(cluster.CHART) as chart:
+            return chart.render(values=values, name="portcullis", namespace="portcullis")["portcullis/templates/NOTES.txt"]
+
+    assert "networkPolicy.namespaces is empty" in notes({}) and "policy.enabled" not in notes({})
+    bare = notes(OTHERS["bare"])
+    assert "policy.enabled is false" in bare and "failurePolicy is Ignore" in bare
+    assert "is empty" not in notes({"networkPolicy": {"namespaces": ["shop"]}})
+
+
 def the_package_holds_what_the_chart_needs():
     with Chart.load(cluster.CHART) as chart:
         names = {one["name"] for one in chart.files + chart.templates}

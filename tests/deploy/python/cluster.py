@@ -26,12 +26,19 @@ FOREIGN = {
 }
 
 
-def render(values=None, **options):
+RENDERED = {}
+
+
+def render(values=None):
     """The objects that `helm install portcullis --namespace portcullis` would make."""
-    with Chart.load(CHART) as chart:
-        chart.validate_schema(chart.merge_values(values or {}))
-        files = chart.render(values=values or {}, name="portcullis", namespace="portcullis", **options)
-    return [thing for name in sorted(files) for thing in yaml.safe_load_all(files[name]) if thing]
+    key = json.dumps(values or {}, sort_keys=True)
+    if key not in RENDERED:
+        with Chart.load(CHART) as chart:
+            chart.validate_schema(chart.merge_values(values or {}))
+            made = chart.render(values=values or {}, name="portcullis", namespace="portcullis")
+        names = [name for name in sorted(made) if name.endswith(".yaml")]
+        RENDERED[key] = [thing for name in names for thing in yaml.load_all(made[name], yaml.CSafeLoader) if thing]
+    return copy.deepcopy(RENDERED[key])
 
 
 def lint_errors(values=None):

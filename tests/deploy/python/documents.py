@@ -88,7 +88,7 @@ def kustomize_builds_what_the_chart_makes():
     for path, things, more in [("deploy", whole, [("Namespace", "portcullis")]), ("deploy/monitoring", monitoring, [])]:
         told = kubectl("kustomize", str(cluster.ROOT / path))
         assert told.returncode == 0, told.stderr
-        built = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(told.stdout)}
+        built = {(one["kind"], one["metadata"]["name"]): one for one in yaml.load_all(told.stdout, yaml.CSafeLoader)}
         wanted = {(one["kind"], one["metadata"]["name"]): one for one in things}
         assert built.keys() == wanted.keys() | set(more), built.keys() ^ wanted.keys()
         for name, one in wanted.items():

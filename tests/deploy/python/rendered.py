@@ -26,13 +26,13 @@ metadata:
 """
 
 
-def text(values, only=None):
+def text(values, only=".yaml"):
     """What the chart makes, with its comments."""
     with Chart.load(cluster.CHART) as chart:
         files = chart.render(values=values, name="portcullis", namespace="portcullis")
     parts = []
     for name in sorted(files):
-        if files[name].strip() and (only is None or name.endswith(only)):
+        if files[name].strip() and name.endswith(only):
             lines = [line.rstrip() for line in files[name].strip().removeprefix("---").splitlines()]
             parts.append("\n".join(lines).strip())
     return "# Made from deploy/chart by `UPDATE=1 cargo nextest run -p portcullis --test deploy`.\n---\n" + "\n---\n".join(
