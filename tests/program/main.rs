@@ -8,6 +8,7 @@
 mod numbers;
 
 mod alerts;
+mod app_probes;
 mod audit;
 mod broken_files;
 mod control;

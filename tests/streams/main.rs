@@ -29,6 +29,7 @@ mod gentle;
 mod grpc;
 mod grpc_cut;
 mod paths;
+mod probes;
 mod script;
 mod stamps;
 mod table;

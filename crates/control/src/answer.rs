@@ -1,4 +1,4 @@
-//! One request to the endpoint, one answer: `/metrics`, `/livez`, `/readyz`.
+//! One request to the endpoint, one answer: `/metrics`, `/livez`, `/readyz`, `/app-probe/…`.
 //!
 //! Called by `lib.rs` for each request. It must never change anything, read a request's body, or say anything about
 //! a client: whoever reaches the port may read every answer.
@@ -9,17 +9,20 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 use prometheus::{Encoder, TextEncoder};
 
-use crate::Watched;
 use crate::readiness::{Condition, conditions};
+use crate::{AppProbes, Watched};
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+type Page = fn(&Uri, &Watched) -> Response<Full<Bytes>>;
+
 /// The answer to `method` on `uri`.
-pub(crate) fn answer(method: &Method, uri: &Uri, watched: &Watched) -> Response<Full<Bytes>> {
-    let page: fn(&Uri, &Watched) -> Response<Full<Bytes>> = match uri.path() {
-        "/metrics" => metrics,
-        "/livez" => alive,
-        "/readyz" => ready,
+pub(crate) async fn answer(method: &Method, uri: &Uri, watched: &Watched) -> Response<Full<Bytes>> {
+    let page: Option<Page> = match uri.path() {
+        "/metrics" => Some(metrics),
+        "/livez" => Some(alive),
+        "/readyz" => Some(ready),
+        path if AppProbes::are_asked(path) => None,
         _ => return plain(StatusCode::NOT_FOUND, "not found; there are /metrics, /livez and /readyz\n".to_owned()),
     };
     if method != Method::GET && method != Method::HEAD {
@@ -27,7 +30,17 @@ pub(crate) fn answer(method: &Method, uri: &Uri, watched: &Watched) -> Response<
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
-    page(uri, watched)
+    match page {
+        Some(page) => page(uri, watched),
+        None => status_alone(watched.app_probes.ask(uri.path()).await),
+    }
+}
+
+/// Nothing of what the app said but its status.
+fn status_alone(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {

@@ -1,11 +1,12 @@
-//! The operator's side: a plaintext endpoint with the metrics and two probes, and the control listener.
+//! The operator's side: a plaintext endpoint with the metrics and the probes, and the control listener.
 //!
 //! `portcullis` binds them at start and serves them on its main thread, away from the workers. The endpoint, here, must
-//! never change anything, and never slow the traffic: it reads what is current and keeps nothing. Whatever may change
-//! something goes through `control.rs`, where it is known who asks.
+//! never change anything, and never slow the traffic: it reads what is current and keeps nothing, and of the app it asks
+//! what `--app-probes` says. Whatever may change something goes through `control.rs`, where it is known who asks.
 
 mod answer;
 mod api;
+mod app_probes;
 mod body;
 mod caller;
 mod changes;
@@ -22,6 +23,7 @@ mod socket_file;
 mod upload;
 mod wire;
 
+pub use app_probes::AppProbes;
 pub use control::{Control, ControlAddress, Door, Sidecar};
 pub use roles::{Grant, Role, Roles};
 pub use wire::{TokioTimer, Wire};
@@ -47,7 +49,7 @@ const HEAD: Duration = Duration::from_secs(10);
 /// After this a connection is ended between two answers, so that slow readers cannot hold every slot for ever.
 /// Prometheus scrapes once or more in it and reconnects without an error.
 const LIFE: Duration = Duration::from_secs(120);
-/// What the last answer gets then.
+/// What the last answer gets then, besides the time of a probe of the app.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// Bytes of one request head; hyper takes no less than 8 kB.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -56,18 +58,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the endpoint looks at.
 pub struct Watched {
-    live: Arc<Live>,
-    metrics: Arc<Metrics>,
-    running: Arc<Running>,
-    desk: Desk,
-}
-
-impl Watched {
-    /// Of this running proxy.
-    #[must_use]
-    pub fn new(live: Arc<Live>, metrics: Arc<Metrics>, running: Arc<Running>, desk: Desk) -> Arc<Watched> {
-        Arc::new(Watched { live, metrics, running, desk })
-    }
+    /// What is in force.
+    pub live: Arc<Live>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// The traffic.
+    pub running: Arc<Running>,
+    /// What is known about revocations.
+    pub desk: Desk,
+    /// What is asked of the app on kubelet's behalf.
+    pub app_probes: AppProbes,
 }
 
 /// The endpoint's listening socket.
@@ -120,8 +120,8 @@ impl Endpoint {
 async fn converse(stream: TcpStream, watched: Arc<Watched>) {
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         // The request's body is dropped unread: hyper then closes the connection after the answer.
-        let answer = answer::answer(request.method(), request.uri(), &watched);
-        std::future::ready(Ok::<_, Infallible>(answer))
+        let (method, uri, watched) = (request.method().clone(), request.uri().clone(), Arc::clone(&watched));
+        async move { Ok::<_, Infallible>(answer::answer(&method, &uri, &watched).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer)
@@ -133,6 +133,6 @@ async fn converse(stream: TcpStream, watched: Arc<Watched>) {
     // everyday life.
     if timeout(LIFE, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
-        let _ = timeout(LAST_ANSWER, connection).await;
+        let _ = timeout(LAST_ANSWER + watched.app_probes.longest(), connection).await;
     }
 }

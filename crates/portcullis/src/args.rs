@@ -13,6 +13,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::control_flags::ControlFlags;
 use crate::injector_flags::{InjectWish, WebhookWish};
 use crate::limit_flags::LimitFlags;
+use crate::pod_flags::PodFlags;
 use crate::remote::args::{DenyWish, LookWish, UndenyWish};
 use crate::revocation_flags::RevocationFlags;
 use crate::revocations::args::RevocationsCommand;
@@ -155,9 +156,11 @@ pub(crate) struct Flags {
     /// Threads that carry sessions [default: the cores that this process may use, cgroup limit included]
     #[arg(long, env = "PORTCULLIS_WORKERS", value_name = "N", hide_env_values = true)]
     pub(crate) workers: Option<String>,
-    /// Plaintext address of /metrics, /livez and /readyz; it changes nothing [default: 127.0.0.1:9464]
+    /// Plaintext address of /metrics, /livez, /readyz and /app-probe; it changes nothing [default: 127.0.0.1:9464]
     #[arg(long, env = "PORTCULLIS_OBSERVE", value_name = "ADDR", hide_env_values = true)]
     pub(crate) observe: Option<String>,
+    #[command(flatten)]
+    pub(crate) pod: PodFlags,
     #[command(flatten)]
     pub(crate) control: ControlFlags,
     /// How log lines on standard output look [default: text at a terminal, else json]
@@ -239,6 +242,7 @@ impl Flags {
         let from_environment = std::mem::take(&mut self.from_environment);
         self.revocation.forget_blank_twins(&from_environment);
         self.control.forget_blank_twins(&from_environment);
+        self.pod.forget_blank_twins(&from_environment);
         self.stop.forget_blank_twins(&from_environment);
         self.limits.forget_blank_twins(&from_environment);
         for (id, values) in [

@@ -38,6 +38,7 @@ pub(crate) fn check(flags: &Flags, as_json: bool) -> Result<(), Failure> {
         "workers": settings.traffic.workers,
         "limits": limits(&settings.traffic.limits),
         "observe": settings.observe.to_string(),
+        "app_probes": settings.app_probes.names().collect::<Vec<_>>(),
         "certificate": own_certificate(&loaded.credential),
         "anchors": anchors(&loaded.bundle),
         "revocations": revocations(&loaded.knowledge),

@@ -23,6 +23,7 @@ mod log;
 mod moment;
 mod operators;
 mod panics;
+mod pod_flags;
 mod print;
 mod remote;
 mod resolve;

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use control::AppProbes;
 use proxy::{Config, Inbound};
 use sources::{CredentialPaths, Paths};
 use tracing::level_filters::LevelFilter;
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) drain_delay: Duration,
     /// Where metrics and probes are served.
     pub(crate) observe: SocketAddr,
+    /// What is asked of the app on kubelet's behalf.
+    pub(crate) app_probes: AppProbes,
     /// Where operators come in, if anywhere.
     pub(crate) control: Option<ControlSettings>,
     /// `None`: text at a terminal, else JSON.
@@ -80,6 +83,7 @@ impl Reader<'_> {
         let flags = self.0;
         let observe = self.observe()?;
         let inbounds = self.inbounds(observe)?;
+        let pod_addresses = self.pod_addresses()?;
         Ok(Settings {
             paths: Paths {
                 credential: self.credential()?,
@@ -101,6 +105,7 @@ impl Reader<'_> {
             },
             drain_delay: self.drain_delay()?,
             observe,
+            app_probes: self.app_probes(&pod_addresses)?,
             control: self.control()?,
             log_format: self.log_format()?,
             log_level: self.log_level()?,

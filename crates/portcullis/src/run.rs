@@ -47,7 +47,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let described = Described::of(&settings);
-    let Settings { mut traffic, policy, paths, drain_delay, observe, control, .. } = settings;
+    let Settings { mut traffic, policy, paths, drain_delay, observe, app_probes, control, .. } = settings;
     let signals = Signals::listen().map_err(Failure::AtStart)?;
     let clock = Clock::real();
     let loaded = sources::load(&paths, clock.now()).map_err(|failure| Failure::AtStart(failure.0))?;
@@ -75,8 +75,14 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let listening = running.addresses().to_vec();
     let sidecar = Sidecar { desk: watching.desk(), live: Arc::clone(&live), listening };
     let control = operators.map(|operators| tokio::spawn(operators.serve(sidecar)));
-    let watched = Watched::new(live, Arc::clone(&metrics), Arc::clone(&running), watching.desk());
-    tokio::spawn(endpoint.serve(watched));
+    let watched = Watched {
+        live,
+        metrics: Arc::clone(&metrics),
+        running: Arc::clone(&running),
+        desk: watching.desk(),
+        app_probes,
+    };
+    tokio::spawn(endpoint.serve(Arc::new(watched)));
     let count_dropped_lines = || metrics.log_lines_dropped(log.dropped_lines());
     let ended = until_the_end((signals, drain_delay), (&running, &watching), count_dropped_lines).await;
     metrics.log_lines_dropped(log.dropped_lines());
@@ -150,6 +156,7 @@ struct Described {
     knowledge: DescribedKnowledge,
     limits: [String; 4],
     ends: [String; 3],
+    app_probes: String,
     log_level: LevelFilter,
     checks_nothing: bool,
 }
@@ -187,6 +194,7 @@ impl Described {
                 span(policy.idle_timeout),
             ],
             ends: [traffic.limits.drain, settings.drain_delay, traffic.limits.stop].map(duration::written),
+            app_probes: joined(settings.app_probes.names().map(str::to_owned)),
             log_level: *log_level,
             checks_nothing: paths.no_revocations,
         }
@@ -223,6 +231,7 @@ impl Described {
             workers = self.workers,
             limits = self.traffic_limits,
             observe = %observe,
+            app_probes = self.app_probes,
             control = control.map_or_else(|| "none".to_owned(), ToString::to_string),
             control_allow = self.control_allow.join(" "),
             log_level = %self.log_level,
