@@ -11,6 +11,7 @@ mod alerts;
 mod app_probes;
 mod audit;
 mod broken_files;
+mod bypass;
 mod control;
 mod control_denials;
 mod control_document;

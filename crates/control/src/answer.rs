@@ -76,7 +76,8 @@ fn alive(_: &Uri, watched: &Watched) -> Response<Full<Bytes>> {
 }
 
 fn ready(uri: &Uri, watched: &Watched) -> Response<Full<Bytes>> {
-    let conditions = conditions(&watched.live, watched.running.is_stopping(), watched.desk.held());
+    let bypass = watched.bypass.as_deref();
+    let conditions = conditions(&watched.live, watched.running.is_stopping(), watched.desk.held(), bypass);
     let met = conditions.iter().all(|condition| condition.state.is_ok());
     let status = if met { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     plain(status, text(&conditions, wants_all(uri), met))

@@ -8,6 +8,7 @@ mod answer;
 mod api;
 mod app_probes;
 mod body;
+mod bypass;
 mod caller;
 mod changes;
 mod control;
@@ -24,6 +25,7 @@ mod upload;
 mod wire;
 
 pub use app_probes::AppProbes;
+pub use bypass::Bypass;
 pub use control::{Control, ControlAddress, Door, Sidecar};
 pub use roles::{Grant, Role, Roles};
 pub use wire::{TokioTimer, Wire};
@@ -68,6 +70,8 @@ pub struct Watched {
     pub desk: Desk,
     /// What is asked of the app on kubelet's behalf.
     pub app_probes: AppProbes,
+    /// Whether the app can be reached around the proxy, if that is looked at.
+    pub bypass: Option<Arc<Bypass>>,
 }
 
 /// The endpoint's listening socket.

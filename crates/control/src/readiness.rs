@@ -6,6 +6,8 @@
 use proxy::Live;
 use trust::{Bundle, CrlCoverage, Knowledge, Policy, Snapshot, Time};
 
+use crate::bypass::Bypass;
+
 /// One condition: met, or not; either way with a sentence.
 pub(crate) struct Condition {
     /// One word.
@@ -15,7 +17,7 @@ pub(crate) struct Condition {
 }
 
 /// Every condition of readiness, in a fixed order.
-pub(crate) fn conditions(live: &Live, stopping: bool, held: usize) -> [Condition; 6] {
+pub(crate) fn conditions(live: &Live, stopping: bool, held: usize, bypass: Option<&Bypass>) -> [Condition; 7] {
     let now = live.now();
     let published = live.current();
     let state = &published.state;
@@ -26,6 +28,7 @@ pub(crate) fn conditions(live: &Live, stopping: bool, held: usize) -> [Condition
         Condition { name: "snapshot", state: knowledge(&state.knowledge, &state.policy, now) },
         Condition { name: "stale", state: Ok(stale(live.is_stale())) },
         Condition { name: "held", state: Ok(waiting(held)) },
+        Condition { name: "bypass", state: bypass.map_or_else(|| Ok("not looked at".to_owned()), Bypass::condition) },
         Condition { name: "running", state: running(stopping) },
     ]
 }

@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use control::AppProbes;
+use control::{AppProbes, Bypass};
 use proxy::{Config, Inbound};
 use sources::{CredentialPaths, Paths};
 use tracing::level_filters::LevelFilter;
@@ -17,6 +18,7 @@ use trust::{Allow, CrlCoverage, IdentityError, IdentityPattern, Policy, Speaks};
 
 use crate::args::Flags;
 use crate::control_flags::ControlSettings;
+use crate::pod_flags::{BypassCheck, around};
 use crate::revocation_flags::KeyPaths;
 use crate::{Failure, duration, inbound};
 
@@ -50,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) observe: SocketAddr,
     /// What is asked of the app on kubelet's behalf.
     pub(crate) app_probes: AppProbes,
+    /// Who looks whether the app can be reached around the proxy, if anybody.
+    pub(crate) bypass: Option<Arc<Bypass>>,
     /// Where operators come in, if anywhere.
     pub(crate) control: Option<ControlSettings>,
     /// `None`: text at a terminal, else JSON.
@@ -84,7 +88,10 @@ impl Reader<'_> {
         let observe = self.observe()?;
         let inbounds = self.inbounds(observe)?;
         let pod_addresses = self.pod_addresses()?;
+        let bypass_check = self.bypass_check(&pod_addresses)?;
+        let bypass = || Bypass::new(around(&inbounds, &pod_addresses), bypass_check == BypassCheck::Enforce);
         Ok(Settings {
+            bypass: (bypass_check != BypassCheck::Off).then(bypass),
             paths: Paths {
                 credential: self.credential()?,
                 client_cas: self.client_cas()?,

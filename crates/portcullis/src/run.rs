@@ -47,7 +47,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
     let described = Described::of(&settings);
-    let Settings { mut traffic, policy, paths, drain_delay, observe, app_probes, control, .. } = settings;
+    let Settings { mut traffic, policy, paths, drain_delay, observe, app_probes, bypass, control, .. } = settings;
     let signals = Signals::listen().map_err(Failure::AtStart)?;
     let clock = Clock::real();
     let loaded = sources::load(&paths, clock.now()).map_err(|failure| Failure::AtStart(failure.0))?;
@@ -81,7 +81,11 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
         running: Arc::clone(&running),
         desk: watching.desk(),
         app_probes,
+        bypass: bypass.clone(),
     };
+    if let Some(bypass) = bypass {
+        tokio::spawn(bypass.look_for_ever(Arc::clone(&metrics)));
+    }
     tokio::spawn(endpoint.serve(Arc::new(watched)));
     let count_dropped_lines = || metrics.log_lines_dropped(log.dropped_lines());
     let ended = until_the_end((signals, drain_delay), (&running, &watching), count_dropped_lines).await;

@@ -38,6 +38,7 @@ mod negotiated;
 mod observe;
 mod parting;
 mod path;
+mod pod_metrics;
 mod preview;
 mod proxy_protocol;
 mod refuse;

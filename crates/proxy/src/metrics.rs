@@ -14,6 +14,7 @@ use crate::bounds::Bound;
 use crate::ending_metrics::EndingMetrics;
 use crate::fault::Fault;
 use crate::live::Live;
+use crate::pod_metrics::PodMetrics;
 use crate::revocation_metrics::RevocationMetrics;
 use crate::state_metrics::StateMetrics;
 
@@ -102,6 +103,7 @@ pub struct Metrics {
     state: StateMetrics,
     pub(crate) revocations: RevocationMetrics,
     pub(crate) endings: EndingMetrics,
+    pod: PodMetrics,
     reloads: IntCounterVec,
     log_lines_dropped: IntCounter,
 }
@@ -234,6 +236,7 @@ impl Metrics {
             state: StateMetrics::new(&shelf)?,
             revocations: RevocationMetrics::new(&shelf)?,
             endings: EndingMetrics::new(&shelf)?,
+            pod: PodMetrics::new(&shelf)?,
             reloads: reloads(&shelf)?,
             registry: shelf.0,
         })
@@ -271,6 +274,11 @@ impl Metrics {
     /// A task ended by a panic.
     pub fn panicked(&self) {
         self.endings.panicked();
+    }
+
+    /// So many ports of apps can be reached without mTLS.
+    pub fn app_bypassable(&self, ports: usize) {
+        self.pod.bypassable(ports);
     }
 
     pub(crate) fn handshake(&self, result: &str, took: Option<Duration>) {
