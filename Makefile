@@ -1,10 +1,12 @@
 # Portcullis. Two commands for a newcomer: `make run` tells the story, `make test` proves it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check certs bench bench-peers bench-swap bench-cut fuzz deny
+.PHONY: help run test test-pod check certs bench bench-peers bench-swap bench-cut image image-check fuzz deny
 
+# Debian packages that images are made with; nft and its libraries go into one of them.
+IMAGE_PACKAGES := buildah runc nftables python3-venv
 # Debian packages that the tests use: real clients and a real Prometheus, none of them ours; Python for what comes from PyPI.
-PACKAGES := curl openssl nghttp2-client prometheus python3-venv redis-server redis-tools haproxy nginx postgresql
+PACKAGES := $(IMAGE_PACKAGES) podman catatonit iproute2 curl openssl nghttp2-client prometheus redis-server redis-tools haproxy nginx postgresql
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## This list
@@ -20,6 +22,11 @@ test: ## Install what the tests need and prove everything
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	cargo nextest run --locked --workspace
 	cargo test --locked --doc --quiet -p trust
+	tests/pod/run --or-skip
+
+test-pod: ## A pod under podman, and nftables in network namespaces: what of make test takes user 0
+	@tests/tools $(PACKAGES)
+	tests/pod/run
 
 check: ## Format, lints and unit tests: under a minute once built
 	cargo fmt --all --check
@@ -51,6 +58,14 @@ bench-cut: ## How fast 10,000 live sessions are cut, what the others feel, what 
 	cargo build --locked --release -p portcullis
 	cargo build --locked --release -p testkit --example crowd
 	benches/peers/cut
+
+image: ## Both images with their digests, in target/images (eight minutes when built anew)
+	@tests/tools $(IMAGE_PACKAGES)
+	deploy/image/build $(TARGET)/images
+
+image-check: ## Builds the images twice in different places: the same digests
+	@tests/tools $(IMAGE_PACKAGES)
+	deploy/image/check
 
 fuzz: ## Every parser of foreign bytes, a minute each (needs a nightly toolchain, installs cargo-fuzz)
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz

@@ -25,7 +25,7 @@ mod upload;
 mod wire;
 
 pub use app_probes::AppProbes;
-pub use bypass::Bypass;
+pub use bypass::{Bypass, Place};
 pub use control::{Control, ControlAddress, Door, Sidecar};
 pub use roles::{Grant, Role, Roles};
 pub use wire::{TokioTimer, Wire};

@@ -14,6 +14,7 @@ use crate::control_flags::ControlFlags;
 use crate::injector_flags::{InjectWish, WebhookWish};
 use crate::limit_flags::LimitFlags;
 use crate::pod_flags::PodFlags;
+use crate::redirect::RedirectWish;
 use crate::remote::args::{DenyWish, LookWish, UndenyWish};
 use crate::revocation_flags::RevocationFlags;
 use crate::revocations::args::RevocationsCommand;
@@ -71,6 +72,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RevocationsCommand,
     },
+    /// Send a pod's inbound connections to the proxy: in an init container, by nftables
+    Redirect(RedirectWish),
     /// Deny somebody on a running sidecar, at once and for a stated time
     Deny(Box<DenyWish>),
     /// Take a denial back
@@ -94,7 +97,8 @@ pub(crate) enum Command {
 #[derive(clap::Args, Default)]
 #[command(next_line_help = true)]
 pub(crate) struct Flags {
-    /// Where clients come in and which app they reach (repeatable); APP is host:port or unix:/path. With auto, gRPC
+    /// Where clients come in and which app they reach (repeatable); APP is host:port, unix:/path,
+    /// or redirect:PORT+PORT for what portcullis redirect sends here. With auto, gRPC
     /// goes out as h2c and the rest as HTTP/1.1; with tcp, bytes go out as they come, after a PROXY protocol header if
     /// asked for, and the proxy chooses by ALPN the protocol named or none [default protocol: auto]
     #[arg(long, env = "PORTCULLIS_INBOUND")]

@@ -18,6 +18,11 @@ pub(crate) fn parse(text: &str) -> Result<Inbound, String> {
     let mut parts = rest.split(',');
     let app = app_address(parts.next().unwrap_or(""))?;
     let protocol = protocol_of(&Options::parse(parts)?)?;
+    if let AppAddress::Redirected { ports, .. } = &app
+        && ports.contains(&listen.port())
+    {
+        return Err(format!("{} is both listened on and an app's; the app needs one of its own", listen.port()));
+    }
     if comes_back(listen, &app) {
         return Err("LISTEN and APP are the same address; the app needs one of its own".to_owned());
     }
@@ -36,7 +41,7 @@ fn comes_back(listen: SocketAddr, app: &AppAddress) -> bool {
             let here = own.is_unspecified() || own.is_loopback();
             listen.port() == *port && here && host.eq_ignore_ascii_case("localhost")
         }
-        AppAddress::Unix(_) => false,
+        AppAddress::Unix(_) | AppAddress::Redirected { .. } => false,
     }
 }
 
@@ -45,7 +50,24 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("{text:?} is no address to listen on; write IP:PORT, like 0.0.0.0:8443 or [::1]:8443"))
 }
 
+/// The pod's addresses come from another flag.
+fn redirected(text: &str) -> Result<AppAddress, String> {
+    let mut ports = Vec::new();
+    for text in text.split('+') {
+        match text.parse() {
+            Ok(port) if port > 0 && !ports.contains(&port) => ports.push(port),
+            Ok(_) | Err(_) => {
+                return Err(format!("{text:?} is no port of an app, or stands twice; write redirect:8080+9090"));
+            }
+        }
+    }
+    Ok(AppAddress::Redirected { ports, pod_addresses: Vec::new() })
+}
+
 fn app_address(text: &str) -> Result<AppAddress, String> {
+    if let Some(ports) = text.strip_prefix("redirect:") {
+        return redirected(ports);
+    }
     if let Some(path) = text.strip_prefix("unix:") {
         if !path.starts_with('/') || path.len() > LONGEST_SOCKET_PATH {
             return Err(format!("the socket {path:?} must be an absolute path of at most {LONGEST_SOCKET_PATH} bytes"));
@@ -143,6 +165,9 @@ pub(crate) fn written(inbound: &Inbound) -> String {
         AppAddress::Socket(address) => address.to_string(),
         AppAddress::Name(host, port) => format!("{host}:{port}"),
         AppAddress::Unix(path) => format!("unix:{}", path.display()),
+        AppAddress::Redirected { ports, .. } => {
+            format!("redirect:{}", ports.iter().map(u16::to_string).collect::<Vec<_>>().join("+"))
+        }
     };
     let protocol = match &inbound.protocol {
         Protocol::Auto => "auto".to_owned(),
@@ -174,6 +199,8 @@ mod tests {
             "0.0.0.0:6380=127.0.0.1:6379,protocol=tcp,proxy-protocol=v2",
             "0.0.0.0:5433=unix:/run/postgresql/.s.PGSQL.5432,protocol=tcp,alpn=postgresql",
             "0.0.0.0:5433=db:5432,protocol=tcp,proxy-protocol=v2,alpn=postgresql",
+            "0.0.0.0:15006=redirect:8080,protocol=auto",
+            "0.0.0.0:15006=redirect:8080+9090,protocol=tcp",
         ] {
             assert_eq!(written(&parse(text).unwrap()), text);
         }
@@ -206,6 +233,11 @@ mod tests {
             ("0.0.0.0:8443=a b:80", "host:port"),
             ("0.0.0.0:8443=unix:", "absolute path"),
             ("0.0.0.0:8443=unix:run/app", "absolute path"),
+            ("0.0.0.0:15006=redirect:", "redirect:8080+9090"),
+            ("0.0.0.0:15006=redirect:0", "redirect:8080+9090"),
+            ("0.0.0.0:15006=redirect:80+80", "redirect:8080+9090"),
+            ("0.0.0.0:15006=redirect:80,90", "protocol=auto|http1|h2c|tcp"),
+            ("0.0.0.0:15006=redirect:80+15006", "one of its own"),
             ("0.0.0.0:8443=app:80,", "protocol=auto|http1|h2c|tcp"),
             ("0.0.0.0:8443=app:80,proto=h2c", "protocol=auto|http1|h2c|tcp"),
             ("0.0.0.0:8443=app:80,protocol=h3", "auto, http1, h2c or tcp"),

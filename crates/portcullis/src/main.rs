@@ -25,6 +25,7 @@ mod operators;
 mod panics;
 mod pod_flags;
 mod print;
+mod redirect;
 mod remote;
 mod resolve;
 mod revocation_flags;
@@ -117,6 +118,7 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Certs(wish) => certs::certs(&wish),
         Command::Demo(wish) => demo::demo(&wish),
         Command::Revocations { command } => revocations::revocations(&command),
+        Command::Redirect(wish) => redirect::redirect(&wish),
         Command::Deny(wish) => denials::deny(&wish),
         Command::Undeny(wish) => denials::undeny(&wish),
         Command::Denials(wish) => denials::denials(&wish),

@@ -86,10 +86,12 @@ impl Reader<'_> {
     fn settings(&self) -> Result<Settings, String> {
         let flags = self.0;
         let observe = self.observe()?;
-        let inbounds = self.inbounds(observe)?;
+        let mut inbounds = self.inbounds(observe)?;
         let pod_addresses = self.pod_addresses()?;
+        self.lead_to(&mut inbounds, &pod_addresses)?;
         let bypass_check = self.bypass_check(&pod_addresses)?;
-        let bypass = || Bypass::new(around(&inbounds, &pod_addresses), bypass_check == BypassCheck::Enforce);
+        let places = around(&inbounds, &pod_addresses, self.redirect_check_port()?);
+        let bypass = || Bypass::new(places, bypass_check == BypassCheck::Enforce);
         Ok(Settings {
             bypass: (bypass_check != BypassCheck::Off).then(bypass),
             paths: Paths {

@@ -84,7 +84,7 @@ async fn serve(settings: Settings, log: &Log) -> Result<(), Failure> {
         bypass: bypass.clone(),
     };
     if let Some(bypass) = bypass {
-        tokio::spawn(bypass.look_for_ever(Arc::clone(&metrics)));
+        tokio::spawn(bypass.look_for_ever(Arc::clone(&metrics), running.own_dials()));
     }
     tokio::spawn(endpoint.serve(Arc::new(watched)));
     let count_dropped_lines = || metrics.log_lines_dropped(log.dropped_lines());

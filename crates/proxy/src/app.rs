@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::body::ClientBody;
 use crate::clock::monotonic;
-use crate::config::{AppAddress, Inbound, Limits, Protocol};
+use crate::config::{AppAddress, Limits, Protocol};
 use crate::descriptors::leaves_enough;
 use crate::fault::Fault;
 use crate::gate::Guarded;
@@ -101,10 +101,14 @@ impl Lease {
 }
 
 impl App {
-    pub(crate) fn new(inbound: &Inbound, limits: &Limits, shares: &Arc<Semaphore>) -> Rc<App> {
+    pub(crate) fn new(
+        (address, protocol): (AppAddress, &Protocol),
+        limits: &Limits,
+        shares: &Arc<Semaphore>,
+    ) -> Rc<App> {
         Rc::new(App {
-            address: inbound.app.clone(),
-            protocol: inbound.protocol.clone(),
+            address,
+            protocol: protocol.clone(),
             limits: limits.clone(),
             shares: shares.clone(),
             idle: RefCell::default(),
@@ -190,6 +194,8 @@ impl App {
                 AppAddress::Socket(address) => Wire::tcp(TcpStream::connect(address).await?, share),
                 AppAddress::Name(host, port) => Wire::tcp(TcpStream::connect((host.as_str(), *port)).await?, share),
                 AppAddress::Unix(path) => Ok(Wire::unix(UnixStream::connect(path).await?, share)),
+                // Doors are made of sockets alone.
+                AppAddress::Redirected { .. } => Err(io::ErrorKind::AddrNotAvailable.into()),
             }
         };
         let wire: io::Result<Wire> = timeout(self.limits.app_connect, connecting).await.map_err(|_| Fault::TimedOut)?;

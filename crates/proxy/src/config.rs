@@ -2,7 +2,7 @@
 //!
 //! Made by `portcullis` from flags; read everywhere in this crate. It must never read a flag, file or variable.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +39,14 @@ pub enum AppAddress {
     Name(String, u16),
     /// A Unix socket.
     Unix(PathBuf),
+    /// Wherever the client wanted to go before the kernel sent it to the inbound, if that is one of these ports at one
+    /// of these addresses.
+    Redirected {
+        /// Ports of apps.
+        ports: Vec<u16>,
+        /// The pod's own.
+        pod_addresses: Vec<IpAddr>,
+    },
 }
 
 /// How the app is spoken to.

@@ -21,6 +21,7 @@ use crate::live::{Live, Published};
 use crate::negotiated::Negotiated;
 use crate::observe::Observation;
 use crate::path::over_any_path;
+use crate::redirect::Door;
 use crate::roster::Order;
 use crate::sieve::Ours;
 
@@ -69,8 +70,8 @@ pub(crate) struct Connection {
     /// Unique in this process, for logs.
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
-    /// Which of the configuration's inbounds it came in by.
-    pub(crate) inbound: usize,
+    /// Where it came in, and which app it is for.
+    pub(crate) door: Door,
     pub(crate) gate: Arc<Gate>,
     /// What changes when something happened that its task must look at: a cut, a stop, a wish to park, an interim
     /// response. Sync, because hyper's callback for interim responses is.
@@ -101,11 +102,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(id: u64, (peer, inbound): (SocketAddr, usize), session: Session, gate: Arc<Gate>) -> Connection {
+    pub(crate) fn new(id: u64, (peer, door): (SocketAddr, Door), session: Session, gate: Arc<Gate>) -> Connection {
         Connection {
             id,
             peer,
-            inbound,
+            door,
             gate,
             signal: Arc::new(Notify::new()),
             opened: monotonic(),

@@ -90,9 +90,12 @@ impl From<Refusal> for Turned {
         let label = refusal.label();
         let identity = match refusal {
             Refusal::Denial(_, chain) => Some(chain.identity.typed().to_owned()),
-            Refusal::Flaw(_) | Refusal::NoCertificate | Refusal::TimedOut | Refusal::ClientGone | Refusal::Tls(_) => {
-                None
-            }
+            Refusal::Flaw(_)
+            | Refusal::NoCertificate
+            | Refusal::TimedOut
+            | Refusal::ClientGone
+            | Refusal::Tls(_)
+            | Refusal::UndeclaredPort(_) => None,
             Refusal::Limit(_, identity) => identity.map(|identity| identity.typed().to_owned()),
         };
         Turned { label, sentence, identity }

@@ -3,6 +3,7 @@
 //! Part of `worker.rs`, which runs it for each socket. A client finds a place or is refused at once; whoever says nothing
 //! while others wait goes first. It must never let a session in: `Worker::admit` does, and judges it.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ use crate::clock::monotonic;
 use crate::doorstep::Spoke;
 use crate::gate::Gate;
 use crate::handshake::{Facts, Refusal};
+use crate::redirect::{Door, canonical, destination};
 use crate::socket::ClientSocket;
 use crate::worker::{Arriving, Worker};
 
@@ -25,13 +27,26 @@ impl Worker {
     pub(crate) async fn welcome(self: Rc<Worker>, arriving: Arriving) {
         let Arriving { socket, peer, inbound } = arriving;
         let (started, gate) = (monotonic(), Arc::new(Gate::default()));
-        let refusal = match tokio::time::timeout(self.limits.handshake, self.bring_in((socket, inbound), &gate)).await {
-            Ok(Ok((stream, facts))) => {
-                self.metrics.handshake("ok", Some(started.elapsed()));
-                return self.admit((peer, inbound), (stream, facts), gate);
+        let refusal = match self.find_door(inbound, (&socket, peer)) {
+            Ok(door) => {
+                let bringing = self.bring_in((socket, door), &gate);
+                match tokio::time::timeout(self.limits.handshake, bringing).await {
+                    Ok(Ok((stream, facts))) => {
+                        self.metrics.handshake("ok", Some(started.elapsed()));
+                        return self.admit((peer, door), (stream, facts), gate);
+                    }
+                    Ok(Err(refusal)) => refusal,
+                    Err(_) => Refusal::TimedOut,
+                }
             }
-            Ok(Err(refusal)) => refusal,
-            Err(_) => Refusal::TimedOut,
+            Err(refusal) => {
+                reset(&socket);
+                let Some(refusal) = refusal else {
+                    self.vitals.sessions.fetch_sub(1, Ordering::Relaxed);
+                    return;
+                };
+                refusal
+            }
         };
         self.vitals.sessions.fetch_sub(1, Ordering::Relaxed);
         self.metrics.handshake(refusal.label(), None);
@@ -43,21 +58,42 @@ impl Worker {
                 self.metrics.limited(Bound::HandshakeTimeout);
                 self.ration.refused(peer, &refusal, &self.live);
             }
-            Refusal::Flaw(_) | Refusal::Denial(..) | Refusal::NoCertificate | Refusal::ClientGone | Refusal::Tls(_) => {
+            Refusal::Flaw(_)
+            | Refusal::Denial(..)
+            | Refusal::NoCertificate
+            | Refusal::ClientGone
+            | Refusal::Tls(_)
+            | Refusal::UndeclaredPort(_) => {
                 self.ration.refused(peer, &refusal, &self.live);
             }
         }
     }
 
+    /// Which app the client wants. Whoever was redirected says so by where it wanted to go; whoever dialled such an
+    /// inbound itself wanted to go to no app. The proxy's own dial came to be seen here, and is no refusal either.
+    fn find_door(
+        &self,
+        inbound: usize,
+        (socket, peer): (&std::net::TcpStream, SocketAddr),
+    ) -> Result<Door, Option<Refusal>> {
+        let Some(doors) = self.doors.get(inbound).filter(|doors| doors.are_redirected()) else {
+            return Ok(Door { inbound, app: 0 });
+        };
+        let Some(wanted) = destination(socket) else { return Err(Some(Refusal::UndeclaredPort(None))) };
+        if self.shares.own_dials.came(canonical(peer).ip(), wanted) {
+            return Err(None);
+        }
+        doors.find(wanted).map(|app| Door { inbound, app }).ok_or(Some(Refusal::UndeclaredPort(Some(wanted))))
+    }
+
     /// Finds a place and shakes hands. Whoever has to go is reset: a close would leave a socket in TIME_WAIT for each.
     async fn bring_in(
         &self,
-        (socket, inbound): (std::net::TcpStream, usize),
+        (socket, door): (std::net::TcpStream, Door),
         gate: &Arc<Gate>,
     ) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
         let Some(slot) = self.connection_slot().await else {
-            // A failure leaves the ordinary close: nothing better can be done.
-            let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            reset(&socket);
             return Err(Refusal::Limit(Bound::Connections, None));
         };
         let mut place = self.doorstep.enter();
@@ -69,7 +105,7 @@ impl Worker {
         };
         tokio::select! {
             biased;
-            shaken = self.shake_hands((socket, slot), inbound, (gate, &spoke)) => shaken,
+            shaken = self.shake_hands((socket, slot), door, (gate, &spoke)) => shaken,
             bound = asked_to_go => Err(Refusal::Limit(bound, None)),
         }
     }
@@ -87,12 +123,12 @@ impl Worker {
     async fn shake_hands(
         &self,
         (socket, slot): (std::net::TcpStream, OwnedSemaphorePermit),
-        inbound: usize,
+        door: Door,
         (gate, spoke): (&Arc<Gate>, &Spoke),
     ) -> Result<(TlsStream<ClientSocket>, Facts), Refusal> {
         let socket = TcpStream::from_std(socket).and_then(|socket| ClientSocket::new(socket, gate.clone(), slot));
         let socket = socket.map_err(|_| Refusal::ClientGone)?;
-        let app = self.app(inbound);
+        let app = self.app(door);
         let protocols = app.as_ref().map(|app| app.protocol.offers()).unwrap_or_default();
         let (stream, facts) = self.porter.shake_hands(&protocols, socket, spoke).await?;
         if facts.introduces {
@@ -101,4 +137,9 @@ impl Worker {
         }
         Ok((stream, facts))
     }
+}
+
+/// Its close, soon to come, will be a reset. A failure leaves the ordinary close: nothing better can be done.
+fn reset(socket: &std::net::TcpStream) {
+    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

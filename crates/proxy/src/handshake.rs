@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub(crate) enum Refusal {
     Tls(String),
     /// There was no place, or none for this identity.
     Limit(Bound, Option<Identity>),
+    /// It was redirected here on its way to a port that is no app's.
+    UndeclaredPort(Option<SocketAddr>),
 }
 
 impl Refusal {
@@ -76,6 +79,7 @@ impl Refusal {
             Refusal::ClientGone => "client_gone",
             Refusal::Tls(_) => "tls_error",
             Refusal::Limit(..) => "limit",
+            Refusal::UndeclaredPort(_) => "undeclared_port",
         }
     }
 }
@@ -87,7 +91,9 @@ impl fmt::Display for Refusal {
             Refusal::Denial(denial, _) => denial.fmt(f),
             Refusal::Tls(why) => write!(f, "tls_error: {why}"),
             Refusal::Limit(bound, _) => write!(f, "limit: {}", bound.label()),
+            Refusal::UndeclaredPort(Some(wanted)) => write!(f, "undeclared_port: {wanted}"),
             Refusal::NoCertificate | Refusal::TimedOut | Refusal::ClientGone => f.write_str(self.label()),
+            Refusal::UndeclaredPort(None) => f.write_str(self.label()),
         }
     }
 }
@@ -381,6 +387,7 @@ fn alert(refusal: &Refusal) -> CertificateError {
         | Refusal::TimedOut
         | Refusal::ClientGone
         | Refusal::Limit(..)
+        | Refusal::UndeclaredPort(_)
         | Refusal::Tls(_) => CertificateError::ApplicationVerificationFailure,
     }
 }

@@ -41,6 +41,7 @@ mod path;
 mod pod_metrics;
 mod preview;
 mod proxy_protocol;
+mod redirect;
 mod refuse;
 mod remainder;
 mod request;
@@ -67,6 +68,7 @@ pub use live::{Credential, Introduction, Live, Published};
 pub use metrics::{Metrics, ReloadResult, ReloadSource};
 pub use negotiated::Negotiated;
 pub use preview::{Preview, PreviewedCut};
+pub use redirect::OwnDials;
 pub use roster::{Ended, EndedSession, Order, Roster, Row, Wanted};
 
 use std::net::SocketAddr;
@@ -94,6 +96,7 @@ pub struct Running {
     pulse: Mutex<Vec<(u64, Instant)>>,
     ending: AtomicBool,
     stop: watch::Sender<bool>,
+    own_dials: Arc<OwnDials>,
     gone: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
 
@@ -102,6 +105,12 @@ impl Running {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where own dials are announced, so that they are known if they come back.
+    #[must_use]
+    pub fn own_dials(&self) -> Arc<OwnDials> {
+        Arc::clone(&self.own_dials)
     }
 
     /// Whether every worker's loop turned within the last ten seconds; else the number of one that did not.
@@ -160,6 +169,7 @@ pub fn start(mut config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Resu
     }
     let (gone, last) = mpsc::channel(1);
     let shares = Shares::new(&config.limits);
+    let own_dials = Arc::clone(&shares.own_dials);
     let mut desks = Vec::new();
     for number in 0..config.workers {
         desks.push(listener::start_worker(number, (&config, &shares), (&live, &metrics), gone.clone())?);
@@ -170,5 +180,5 @@ pub fn start(mut config: Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Resu
     listener::start_acceptor(listeners, (desks, shares), acceptor, stopping)?;
     let pulse = vitals.iter().map(|_| (0, clock::monotonic())).collect();
     let (pulse, gone) = (Mutex::new(pulse), tokio::sync::Mutex::new(last));
-    Ok(Arc::new(Running { addresses, vitals, pulse, ending: AtomicBool::new(false), stop, gone }))
+    Ok(Arc::new(Running { addresses, vitals, pulse, ending: AtomicBool::new(false), stop, own_dials, gone }))
 }

@@ -65,7 +65,8 @@ pub(crate) const REFUSALS: [&str; 4] = ["bad_request", "connect", "upgrade", "he
 /// Ends of a session that are no denial.
 const ENDS: [&str; 6] = ["client", "error", "timeout", "stop", "drained", "limit"];
 /// Results of a handshake that are neither a flaw nor a denial.
-const HANDSHAKES: [&str; 6] = ["ok", "no_certificate", "tls_error", "timeout", "client_gone", "limit"];
+const HANDSHAKES: [&str; 7] =
+    ["ok", "no_certificate", "tls_error", "timeout", "client_gone", "limit", "undeclared_port"];
 const LATENCIES: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const CUTS: [f64; 11] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
 const AGES: [f64; 10] = [1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0];

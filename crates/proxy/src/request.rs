@@ -173,7 +173,7 @@ async fn pass(
 ) -> Response<AppBody> {
     let protocol = arrival.protocol;
     let worker = &open.worker;
-    let (Some(app), Some(identity)) = (worker.app(open.connection.inbound), open.connection.identity_headers()) else {
+    let (Some(app), Some(identity)) = (worker.app(open.connection.door), open.connection.identity_headers()) else {
         return refuse::faulted(Fault::Unreachable, protocol);
     };
     let http2 = match app.protocol {

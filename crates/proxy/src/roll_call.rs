@@ -83,7 +83,7 @@ fn row(connection: &Connection, session: &Session, state: &TrustState) -> Row {
         issuer_key: chain.leaf.issuer_key,
         chain_not_after: links.chain(anchor).fold(chain.leaf.not_after, Time::min),
         peer: connection.peer,
-        inbound: connection.inbound,
+        inbound: connection.door.inbound,
         negotiated: connection.negotiated.get(),
         opened_at: session.opened_at,
         age: connection.opened.elapsed(),
@@ -167,7 +167,7 @@ mod tests {
             let identity = Identity::from_spiffe(&format!("spiffe://td/{}", id % 3)).unwrap();
             let chain = Chain { identity, ..self.chain.clone() };
             let session = Session::new(chain, Box::new([]), self.worker.live.now());
-            let from = (([127, 0, 0, 1], 443).into(), 0);
+            let from = (([127, 0, 0, 1], 443).into(), crate::redirect::Door::default());
             let connection = Rc::new(Connection::new(id, from, session, Arc::new(Gate::default())));
             let _ = connection.permit(&self.worker.live, self.worker.live.now()).unwrap();
             self.worker.connections.borrow_mut().insert(connection.clone());

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
+use crate::redirect::OwnDials;
 
 /// The shares of all workers.
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub(crate) struct Shares {
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) app_connections: Arc<Semaphore>,
     pub(crate) identities: Arc<Identities>,
+    pub(crate) own_dials: Arc<OwnDials>,
 }
 
 /// A share of the connections to the apps.
@@ -28,6 +30,7 @@ impl Shares {
             connections: semaphore(limits.connections),
             app_connections: semaphore(limits.app_connections),
             identities: Arc::new(Identities { most: limits.connections_per_identity, open: Mutex::default() }),
+            own_dials: Arc::default(),
         }
     }
 }

@@ -148,7 +148,7 @@ impl Worker {
     /// Lets quiet sessions park or time out, and idle connections to the apps go; whether any session may have to
     /// be looked at again soon.
     async fn tidy(&self) -> bool {
-        for app in &self.apps {
+        for app in self.doors.iter().flat_map(|doors| &doors.apps) {
             app.tidy();
         }
         let (mut restless, mut key, mut began) = (false, 0, monotonic());

@@ -109,7 +109,7 @@ enum Ended {
 /// Dials the app and carries bytes both ways; the permit is used up by it.
 async fn dial_and_carry(_: Permit, mut client: GatedStream, registration: &Registration) -> Ended {
     let Registration { worker, connection, .. } = registration;
-    let Some(app) = worker.app(connection.inbound) else { return Ended::ByApp(Fault::Unreachable) };
+    let Some(app) = worker.app(connection.door) else { return Ended::ByApp(Fault::Unreachable) };
     let guarded = Guarded { worker: worker.clone(), connection: connection.clone() };
     let mut socket = match app.dial(guarded).await {
         Ok(socket) => socket,

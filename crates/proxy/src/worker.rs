@@ -33,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::negotiated::Negotiated;
 use crate::observe::{Observations, observe};
 use crate::parting::Parting;
+use crate::redirect::{Door, Doors};
 use crate::shares::Shares;
 use crate::socket::ClientSocket;
 use crate::{http1, http2, preview, roll_call, roster, tcp};
@@ -65,7 +66,7 @@ pub(crate) struct Worker {
     pub(crate) allow_connect: bool,
     pub(crate) observations: Observations,
     pub(crate) vitals: Arc<Vitals>,
-    pub(crate) apps: Vec<Rc<App>>,
+    pub(crate) doors: Vec<Doors>,
     pub(crate) porter: Porter,
     pub(crate) shares: Shares,
     pub(crate) doorstep: Rc<Doorstep>,
@@ -129,9 +130,9 @@ impl Worker {
         metrics: Arc<Metrics>,
         vitals: Arc<Vitals>,
     ) -> Rc<Worker> {
-        let app = |inbound| App::new(inbound, &config.limits, &shares.app_connections);
+        let doors = |inbound| Doors::new(inbound, &config.limits, &shares.app_connections);
         Rc::new(Worker {
-            apps: config.inbounds.iter().map(app).collect(),
+            doors: config.inbounds.iter().map(doors).collect(),
             porter: Porter::new(live.clone(), shares.identities.clone()),
             doorstep: Doorstep::new(config.limits.handshakes / config.workers.max(1), vitals.clone()),
             shares,
@@ -152,8 +153,8 @@ impl Worker {
         })
     }
 
-    pub(crate) fn app(&self, inbound: usize) -> Option<Rc<App>> {
-        self.apps.get(inbound).cloned()
+    pub(crate) fn app(&self, door: Door) -> Option<Rc<App>> {
+        self.doors.get(door.inbound)?.apps.get(door.app).cloned()
     }
 
     /// Takes sockets until the acceptor is gone, then stops its sessions; returns when the last is closed.
@@ -182,7 +183,7 @@ impl Worker {
     /// Puts the session into the list, judges it there for the first time, and lets it be served.
     pub(crate) fn admit(
         self: &Rc<Worker>,
-        from: (SocketAddr, usize),
+        from: (SocketAddr, Door),
         (stream, facts): (TlsStream<ClientSocket>, Facts),
         gate: Arc<Gate>,
     ) {

@@ -1,6 +1,6 @@
 //! The recording HTTP/1.1 app: it notes every request and answers by path (see `routes`).
 //! Tests start it as the application behind the proxy; dropping it ends its listener and all its connections.
-//! It must never listen anywhere but on loopback or a Unix socket.
+//! It must never listen anywhere but on loopback, a Unix socket, or in a network that its test made.
 
 use std::io;
 use std::net::SocketAddr;
