@@ -59,7 +59,7 @@ bench-cut: ## How fast 10,000 live sessions are cut, what the others feel, what 
 	cargo build --locked --release -p testkit --example crowd
 	benches/peers/cut
 
-image: ## Both images with their digests, in target/images (eight minutes when built anew)
+image: ## Both images with their digests and SBOMs, in target/images (eight minutes when built anew)
 	@tests/tools $(IMAGE_PACKAGES)
 	deploy/image/build $(TARGET)/images
 
