@@ -89,7 +89,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Whether a call may reach the app as one: there is no gRPC without HTTP/2, whatever a client calls its request.
 fn takes_calls(worker: &Worker, connection: &Connection) -> bool {
-    worker.app(connection.inbound).is_some_and(|app| matches!(app.protocol, Protocol::Auto | Protocol::H2c))
+    worker.app(connection.door).is_some_and(|app| matches!(app.protocol, Protocol::Auto | Protocol::H2c))
 }
 
 /// Answers one request of a session.
