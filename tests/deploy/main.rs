@@ -21,5 +21,6 @@ mod stream;
 mod tools;
 
 mod documents;
+mod injector;
 mod scripts;
 mod watched;

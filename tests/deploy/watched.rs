@@ -15,11 +15,11 @@ use crate::stage::Stage;
 use crate::stream::Stream;
 use crate::tools::{command, status};
 
-/// Metrics that no sidecar of this stage has: the injector's, and those of flags that it does not set.
-const ELSEWHERE: [&str; 3] = ["portcullis-webhook", "portcullis_app_bypassable", "portcullis_injection"];
+/// Metrics that nobody of this stage has.
+const ELSEWHERE: [&str; 1] = ["portcullis_app_bypassable"];
 
 /// Prometheus with the chart's rules, asking each target every second under the labels that the PodMonitor gives.
-async fn prometheus(stage: &Stage, targets: &[(&str, SocketAddr)]) -> (Child, SocketAddr) {
+async fn prometheus(stage: &Stage, targets: &[(&str, SocketAddr)], webhook: SocketAddr) -> (Child, SocketAddr) {
     let thresholds = json!({
         "snapshotExpiresWithin": 2400, "certificateExpiresWithin": 600, "denialsPerSecond": 0.0001, "denialShare": 0.01,
         "cutSeconds": 0.0001,
@@ -34,7 +34,10 @@ async fn prometheus(stage: &Stage, targets: &[(&str, SocketAddr)]) -> (Child, So
     let configuration = json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"],
-        "scrape_configs": [{"job_name": "portcullis", "static_configs": targets}],
+        "scrape_configs": [
+            {"job_name": "portcullis", "static_configs": targets},
+            {"job_name": "portcullis-webhook", "static_configs": [{"targets": [webhook]}]},
+        ],
     });
     stage.write("prometheus.yml", configuration.to_string());
     let mut engine = command("prometheus");
@@ -56,6 +59,19 @@ async fn prometheus(stage: &Stage, targets: &[(&str, SocketAddr)]) -> (Child, So
     // Whatever else it says is read and forgotten, so that its pipe never fills.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (child, address)
+}
+
+/// The injector, of which only the metrics are wanted.
+async fn webhook(stage: &Stage) -> (Child, SocketAddr) {
+    let mut program = command(env!("CARGO_BIN_EXE_portcullis"));
+    program.args(["webhook", "--listen", "127.0.0.1:0", "--observe", "127.0.0.1:0", "--image", "portcullis:1"]);
+    program.args(["--cert", &stage.text("server.pem"), "--key", &stage.text("server.key")]);
+    let mut child = program.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = in_time("the injector starts", lines.next_line()).await.unwrap().expect("the injector started");
+    let line: Value = serde_json::from_str(&first).unwrap();
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, line["observe"].as_str().unwrap().parse().unwrap())
 }
 
 /// Waits until each of the pods was scraped, so that what happens from now on is an increase.
@@ -88,8 +104,9 @@ async fn alerts_fire_in_a_real_prometheus_and_every_query_finds_its_metrics() {
     let soon = OffsetDateTime::now_utc() + Duration::minutes(5);
     other.server_root.issue(LeafSpec::dns("localhost").not_after(soon)).write_to(other.folder(), "server");
     let (web_1, web_2) = (one.start().await, other.start().await);
-    let (_engine, address) = prometheus(&one, &[("web-1", web_1.observe), ("web-2", web_2.observe)]).await;
-    sees(address, 2).await;
+    let (_injector, injector) = webhook(&one).await;
+    let (_engine, address) = prometheus(&one, &[("web-1", web_1.observe), ("web-2", web_2.observe)], injector).await;
+    sees(address, 3).await;
     trust_ends(&one, &web_1).await;
     let firing = [
         "PortcullisSnapshotStaleSoon web-1",
@@ -98,8 +115,8 @@ async fn alerts_fire_in_a_real_prometheus_and_every_query_finds_its_metrics() {
         "PortcullisDenialBurst",
         "PortcullisCutSlow",
         "PortcullisCertificateExpiring web-2",
-        // None is scraped here.
-        "PortcullisInjectorDown",
+        // Its certificate is good for a day.
+        "PortcullisInjectorCertificateExpiring",
     ];
     let asked = json!({"prometheus": address, "firing": firing, "elsewhere": ELSEWHERE});
     let told = script("watched", &asked.to_string()).await;
