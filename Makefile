@@ -37,11 +37,12 @@ certs: ## The development PKI alone, in certs-dev/
 	@cargo build --locked --quiet -p portcullis
 	@$(TARGET)/debug/portcullis certs certs-dev
 
-bench: ## Judge, lookup, sweep, import and injection, by criterion; lists of sessions; the webhook; the memory of a CRL
+bench: ## Judge, lookup, sweep, import and injection, by criterion; lists of sessions; the webhook; an idle sidecar; the memory of a CRL
 	cargo bench --locked -p trust -p revocation -p injector
 	cargo bench --locked -p portcullis --bench sessions
 	cargo build --locked --release --quiet -p portcullis
 	benches/admission $(TARGET)/release/portcullis
+	benches/idle $(TARGET)/release/portcullis
 	@cargo build --locked --release --quiet -p revocation --example memory
 	@folder=$$(mktemp -d) && $(TARGET)/release/examples/memory write $$folder \
 	  && for file in crl.der crl.pem list.jsonl list.bin; do $(TARGET)/release/examples/memory $$folder/$$file || exit 1; done; rm -rf $$folder
