@@ -38,6 +38,11 @@ impl Serving {
     #[must_use]
     pub fn new(files: ServerCredential, metrics: Arc<Metrics>) -> Arc<Serving> {
         metrics.expires(files.credential().not_after.as_millis().div_euclid(1000));
+        // aws-lc measures jitter for some 100 ms when it is first asked; the first API server shall not wait for that, and
+        // does if there is no thread to spare.
+        let _ = std::thread::Builder::new().name("warm-up".to_owned()).spawn(|| {
+            let _ = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0; 32]);
+        });
         let current = ArcSwap::new(Arc::clone(&files.credential().key));
         Arc::new(Serving { current, files: Mutex::new(files), metrics })
     }
