@@ -70,7 +70,7 @@ image-check: ## Builds the images twice in different places: the same digests
 
 fuzz: ## Every parser of foreign bytes, a minute each (needs a nightly toolchain, installs cargo-fuzz)
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
-	cd fuzz && for target in list compiled signed crl certificate; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	cd fuzz && for target in list compiled signed crl certificate manifest; do cargo +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
 
 deny: ## Licences, duplicate and banned crates, registries (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny

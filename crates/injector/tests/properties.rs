@@ -7,7 +7,7 @@
 #[allow(dead_code)]
 mod support;
 
-use injector::{Facts, Mode, Skip, Verdict, apply, filter, judge};
+use injector::{Facts, Mode, Outcome, Skip, Verdict, apply, filter, judge};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use support::{configuration, patched, survives};
@@ -202,6 +202,27 @@ proptest! {
         }
         let configuration = configuration();
         let _ = filter(&format!("apiVersion: v1\nkind: Pod\nmetadata: {text}"), &Mode::Inject(&configuration));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_file_with_slips_is_injected_once_and_taken_out_or_not_at_all(
+        slips in prop::collection::vec((any::<prop::sample::Index>(), piece(), 0..3_usize), 1..3),
+    ) {
+        let mut text: Vec<char> = include_str!("../../../tests/inject/samples/workloads.yaml").chars().collect();
+        for (index, piece, gone) in slips {
+            let at = index.index(text.len());
+            text.splice(at..(at + gone).min(text.len()), piece.chars());
+        }
+        let (text, configuration) = (text.into_iter().collect::<String>(), configuration());
+        let Ok(once) = filter(&text, &Mode::Inject(&configuration)) else { return Ok(()) };
+        let twice = filter(&once.text, &Mode::Inject(&configuration)).unwrap();
+        prop_assert_eq!(&twice.text, &once.text);
+        let out = filter(&once.text, &Mode::Uninject).unwrap();
+        prop_assert!(!out.reports.iter().any(|report| matches!(report.outcome, Outcome::Refused(_))), "{:?}", out.reports);
     }
 }
 
