@@ -36,7 +36,7 @@ async fn run_accepts_every_environment_that_is_injected() {
         check.arg("check").env_clear().stderr(Stdio::piped());
         for variable in sidecar["env"].as_array().unwrap() {
             let name = variable["name"].as_str().unwrap();
-            let value = variable.get("value").map_or("127.0.0.1", |value: &Value| value.as_str().unwrap());
+            let value = variable.get("value").map_or("10.1.2.3", |value: &Value| value.as_str().unwrap());
             check.env(name, value.replace("/var/run/portcullis", stage.folder().to_str().unwrap()));
         }
         let output = check.output().await.unwrap();
