@@ -26,7 +26,7 @@ impl Podman {
         fs::write(folder.join("containers.conf"), settings).unwrap();
         fs::write(folder.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
         let podman = Podman { folder: folder.to_owned(), entry };
-        for image in ["portcullis", "pod-app"] {
+        for image in ["portcullis", "portcullis-redirect", "pod-app"] {
             let archive = images().join(format!("{image}.tar"));
             let policy = folder.join("policy.json");
             podman.run(&[
@@ -86,14 +86,17 @@ fn images() -> PathBuf {
 /// would publish, which a network that it did not make does not need. Volumes
 /// of ConfigMaps and Secrets it would write once: here they are folders, which the test changes as kubelet does.
 fn as_podman_takes_it(mut pod: Value, folders: &[(&str, PathBuf)]) -> Value {
+    // By default it removes an init container that ended, and may come too early for that.
+    pod["metadata"]["annotations"]["io.podman.annotations.init.container.type"] = json!("always");
     let spec = pod["spec"].as_object_mut().unwrap();
-    let sidecars = spec.remove("initContainers").unwrap();
+    let before = spec.remove("initContainers").unwrap();
+    let stays = |container: &&Value| container["restartPolicy"] == "Always";
+    let mut sidecars: Vec<Value> = before.as_array().unwrap().iter().filter(stays).cloned().collect();
+    let others: Vec<&Value> = before.as_array().unwrap().iter().filter(|container| !stays(container)).collect();
+    spec.insert("initContainers".to_owned(), json!(others));
+    sidecars.iter_mut().for_each(|sidecar| drop(sidecar.as_object_mut().unwrap().remove("restartPolicy")));
     let containers = spec["containers"].as_array_mut().unwrap();
-    for (place, mut sidecar) in sidecars.as_array().unwrap().iter().cloned().enumerate() {
-        assert_eq!(sidecar["restartPolicy"], "Always");
-        sidecar.as_object_mut().unwrap().remove("restartPolicy");
-        containers.insert(place, sidecar);
-    }
+    containers.splice(..0, sidecars);
     for container in containers {
         let container = container.as_object_mut().unwrap();
         for lost in ["ports", "startupProbe", "readinessProbe", "livenessProbe"] {
