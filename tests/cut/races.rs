@@ -90,7 +90,8 @@ async fn no_request_passes_after_a_revoking_publish_returned_however_close_the_h
         let path = seen.uri.trim_start_matches("https://localhost");
         assert!(!all.forbidden.contains(path), "{path} reached the app while its client was revoked");
     }
-    assert!(all.passed > 50 && all.refused > 50, "{} passed, {} were refused", all.passed, all.refused);
+    // How many of each there are is the machine's affair: both have to happen.
+    assert!(all.passed > 10 && all.refused > 10, "{} passed, {} were refused", all.passed, all.refused);
     assert!(!all.forbidden.is_empty(), "no request fell between the publishes");
     house.wait_for_metric("portcullis_sessions_active", &[], 0.0).await;
 }
