@@ -40,6 +40,13 @@ def volume(name, **source):
     return change
 
 
+def driver(**more):
+    """cert-manager's driver, for the Issuer ca."""
+    attributes = {"issuer-kind": "Issuer", "issuer-name": "ca"} | more
+    named = {f"csi.cert-manager.io/{key}": value for key, value in attributes.items()}
+    return {"driver": "csi.cert-manager.io", "volumeAttributes": named}
+
+
 def mount(change):
     return lambda _, own: change(own["volumeMounts"][0])
 
@@ -75,9 +82,15 @@ def as_app(pod, _):
     pod["spec"]["containers"].append(pod["spec"]["initContainers"].pop())
 
 
-def without_list(pod, own):
-    for place in (pod["spec"]["volumes"], own["volumeMounts"]):
-        place[:] = [one for one in place if one["name"] != "portcullis-revocations"]
+def without_volume(name):
+    def change(pod, own):
+        for place in (pod["spec"]["volumes"], own["volumeMounts"]):
+            place[:] = [one for one in place if one["name"] != name]
+
+    return change
+
+
+without_list = without_volume("portcullis-revocations")
 
 
 def extra_init(**container):
@@ -168,6 +181,27 @@ REFUSED = {
         env("CLIENT_CA", "evil=/var/run/portcullis/client-ca/ca.crt"),
         "PORTCULLIS_CLIENT_CA does not say",
     ),
+    "anchors that came with the own certificate, beside a client-ca": (
+        both(
+            volume("portcullis-certificate", secret={"secretName": "web-tls"}),
+            env("CLIENT_CA", "/var/run/portcullis/certificate/ca.crt"),
+        ),
+        "PORTCULLIS_CLIENT_CA does not say",
+    ),
+    "the own certificate as anchor": (
+        env("CLIENT_CA", "/var/run/portcullis/client-ca/tls.crt"),
+        "PORTCULLIS_CLIENT_CA does not say",
+    ),
+    "a Secret with a driver's name, that brings its anchors": (
+        both(
+            note("certificate", "secret:csi-spiffe"),
+            note("client-ca", ""),
+            without_volume("portcullis-client-ca"),
+            volume("portcullis-certificate", secret={"secretName": "csi-spiffe"}),
+            env("CLIENT_CA", "/var/run/portcullis/certificate/ca.crt"),
+        ),
+        "PORTCULLIS_CLIENT_CA does not say",
+    ),
     "no certificate": (both(env("CERT"), env("KEY")), "has no certificate"),
     "subPath": (mount(lambda one: one.update(subPath="tls.crt")), "mounts its own volumes"),
     "another volume": (mount(lambda one: one.update(name="cache")), "mounts its own volumes"),
@@ -203,6 +237,57 @@ REFUSED = {
         "keep their names",
     ),
     "another certificate": (volume("portcullis-certificate", secret={"secretName": "other"}), "do not hold what"),
+    "a list without a name": (
+        both(note("revocations", "configmap:"), volume("portcullis-revocations", emptyDir={})),
+        "do not hold what",
+    ),
+    "a certificate from a Secret without a name": (
+        both(note("certificate", "secret:"), volume("portcullis-certificate", emptyDir={})),
+        "do not hold what",
+    ),
+    "a certificate of a signer without a name": (
+        both(
+            note("certificate", "pod-certificate:"),
+            volume("portcullis-certificate", projected={"sources": [{"configMap": {"name": "mine"}}]}),
+        ),
+        "do not hold what",
+    ),
+    "a certificate of a driver without a name": (
+        both(note("certificate", "csi-spiffe:"), volume("portcullis-certificate", emptyDir={})),
+        "do not hold what",
+    ),
+    "anchors of a Secret without a name": (
+        both(
+            note("certificate", "secret:"),
+            note("client-ca", ""),
+            volume("portcullis-certificate", secret={"secretName": ""}),
+            volume("portcullis-client-ca", emptyDir={}),
+        ),
+        "do not hold what",
+    ),
+    "anchors of a signer without a name": (
+        both(
+            note("certificate", "pod-certificate:"),
+            note("client-ca", ""),
+            volume("portcullis-certificate", projected={"sources": [{"podCertificate": {"signerName": ""}}]}),
+            volume("portcullis-client-ca", projected={"sources": [{"configMap": {"name": "mine"}}]}),
+        ),
+        "do not hold what",
+    ),
+    "another issuer's group": (
+        both(
+            note("certificate", "cert-manager-csi:ca"),
+            volume("portcullis-certificate", csi=driver(**{"issuer-group": "mine.example"})),
+        ),
+        "do not hold what",
+    ),
+    "files of a driver under other names": (
+        both(
+            note("certificate", "cert-manager-csi:ca"),
+            volume("portcullis-certificate", csi=driver(**{"certificate-file": "ca.crt"})),
+        ),
+        "do not hold what",
+    ),
     "state of the node": (volume("portcullis-state", hostPath={"path": "/x"}), "do not hold what"),
     "one more volume": (
         lambda pod, _: pod["spec"]["volumes"].append({"name": "portcullis-more", "emptyDir": {}}),
@@ -267,16 +352,14 @@ ACCEPTED = {
     ),
     "cert-manager's driver": both(
         note("certificate", "cert-manager-csi:ca"),
-        volume(
-            "portcullis-certificate",
-            csi={
-                "driver": "csi.cert-manager.io",
-                "volumeAttributes": {
-                    "csi.cert-manager.io/issuer-kind": "Issuer",
-                    "csi.cert-manager.io/issuer-name": "ca",
-                },
-            },
-        ),
+        volume("portcullis-certificate", csi=driver()),
+    ),
+    "a driver's own anchors": both(
+        note("certificate", "cert-manager-csi:ca"),
+        note("client-ca", ""),
+        without_volume("portcullis-client-ca"),
+        volume("portcullis-certificate", csi=driver()),
+        env("CLIENT_CA", "/var/run/portcullis/certificate/ca.crt"),
     ),
     "a SPIFFE driver": both(
         note("certificate", "csi-spiffe"),
