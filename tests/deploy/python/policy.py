@@ -170,11 +170,42 @@ def redirect_mode_is_pinned_too():
         lambda one: one["env"][1].update(value="8080\n15020\n15443"),
         lambda one: one["env"].append({"name": "LD_PRELOAD", "value": "x"}),
         lambda one: one.update(name="other"),
+        lambda one: one.update(workingDir="/x"),
+        lambda one: one.update(volumeDevices=[{"name": "disk", "devicePath": "/dev/x"}]),
+        lambda one: one.update(terminationMessagePath="/usr/sbin/nft"),
+        # A folder of somebody's over what it runs.
+        lambda one: one["volumeMounts"].append({"name": "mine", "mountPath": "/usr/sbin"}),
+        lambda one: one["volumeMounts"][0].update(mountPath="/usr/sbin"),
+        lambda one: one["volumeMounts"][0].update(subPath="x"),
+        lambda one: one["volumeMounts"][0].update(name="mine"),
+        lambda one: one.update(volumeMounts=[]),
+        lambda one: one["securityContext"].update(privileged=True),
+        lambda one: one["securityContext"].update(allowPrivilegeEscalation=True),
+        lambda one: one["securityContext"].update(readOnlyRootFilesystem=False),
+        lambda one: one["securityContext"].update(runAsUser=65532),
+        lambda one: one["securityContext"].update(procMount="Unmasked"),
+        lambda one: one["securityContext"]["capabilities"].update(add=["NET_ADMIN", "SYS_ADMIN"]),
+        lambda one: one["securityContext"]["capabilities"].update(drop=[]),
+        lambda one: one["securityContext"].update(seccompProfile={"type": "Unconfined"}),
+        lambda one: one.pop("securityContext"),
     ):
         told = policy.refusals(changed(both(redirected, lambda pod, _: spoil(pod["spec"]["initContainers"][1]))))
         assert any("redirect mode needs" in one for one in told), told
     told = policy.refusals(changed(both(redirected, note("redirect-exclude-ports", "8080"))))
     assert any("no app port may be" in one for one in told), told
+    # The program reads 08080 as 8080, and it refuses to exclude where it listens.
+    for words in ("9000,08080", "9000,+8080", "9000,15006"):
+        named = words.replace(",", "\n") + "\n15020\n15443"
+        told = policy.refusals(
+            changed(
+                both(
+                    redirected,
+                    note("redirect-exclude-ports", words),
+                    lambda pod, _, named=named: pod["spec"]["initContainers"][1]["env"][1].update(value=named),
+                )
+            )
+        )
+        assert any("redirect mode needs" in one for one in told), f"{words}: {told}"
 
 
 def defaults_stand_where_annotations_do_not():

@@ -70,7 +70,10 @@ def redirected(pod, own):
     excluded = [("REDIRECT_TO", "15006"), ("EXCLUDE_PORT", "9000\n15020\n15443")]
     redirect = {"name": "portcullis-redirect", "image": "nft:1", "args": ["redirect"]}
     redirect["env"] = [{"name": f"PORTCULLIS_{name}", "value": value} for name, value in excluded]
-    redirect["volumeMounts"] = [own["volumeMounts"][-1]]
+    redirect["volumeMounts"] = [copy.deepcopy(own["volumeMounts"][-1])]
+    redirect["securityContext"] = copy.deepcopy(own["securityContext"])
+    redirect["securityContext"] |= {"runAsNonRoot": False, "runAsUser": 0, "runAsGroup": 0}
+    redirect["securityContext"]["capabilities"] = {"drop": ["ALL"], "add": ["NET_ADMIN"]}
     pod["spec"]["initContainers"].append(redirect)
 
 
