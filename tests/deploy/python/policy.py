@@ -42,6 +42,7 @@ def whatever_weakens_it_is_refused():
 def no_validation_could_be_left_out():
     """Each is the only one that refuses some pod."""
     broken = [POLICY.broken(changed(change)) for change, _ in REFUSED.values()]
+    broken.append(POLICY.broken(injected(), changed(label("enabled"))))
     alone = {index for (index, _), *others in broken if not others}
     missing = [one for index, one in enumerate(POLICY.spec["validations"]) if index not in alone]
     assert not missing, f"nothing needs these: {missing}"
@@ -115,6 +116,25 @@ def running_pods_are_held_to_it():
     removed = changed(lambda pod, _: pod["metadata"]["annotations"].pop("portcullis.dev/allow"))
     assert any("PORTCULLIS_ALLOW does" in one for one in POLICY.refusals(removed, old))
     assert any("debugging" in one for one in POLICY.refusals(changed(ephemeral(targetContainerName="portcullis")), old))
+
+
+def no_running_pod_leaves_by_its_label():
+    """The binding that covers single pods would see the next change no more, nor would a policy that permits to opt out."""
+    chosen = changed(label("enabled"))
+    for policy in (POLICY, permitting("optOut")):
+        for new, old in [
+            (injected(), chosen),
+            (chosen, injected()),
+            (changed(label("disabled")), injected()),
+            (changed(label("disabled")), chosen),
+            (changed(both(label("disabled"), own(image="evil"))), injected()),
+        ]:
+            told = policy.refusals(new, old)
+            assert any("label portcullis.dev/inject stays" in one for one in told), told
+        assert policy.refusals(changed(label("enabled")), None) == []
+        # A pod without a sidecar has none to lose.
+        bare = plain(annotations={})
+        assert not any("stays" in one for one in policy.refusals(bare, plain(annotations={}, labels={"portcullis.dev/inject": "x"})))
 
 
 def pods_from_before_are_left_alone():
