@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import cluster
 from pods import changed, injected, plain, sidecar
-from weakened import ACCEPTED, REFUSED, both, env, ephemeral, label, note, own, redirected, spec, without_sidecar
+from weakened import ACCEPTED, REFUSED, app, both, env, ephemeral, label, note, own, redirected, spec, without_sidecar
 
 THINGS = cluster.render({"redirectImage": "nft:1"})
 POLICY = cluster.Policy(cluster.find(THINGS, "ValidatingAdmissionPolicy"))
@@ -162,7 +162,8 @@ def values_permit_what_they_name():
         "noRevocations": REFUSED["nothing revoked, annotated"][0],
         "stale": REFUSED["stale, annotated"][0],
         "noBypassCheck": REFUSED["no bypass check"][0],
-        "shareProcessNamespace": REFUSED["shared processes"][0],
+        "shareProcessNamespace": both(REFUSED["shared processes"][0], spec(hostPID=True)),
+        "privileged": both(REFUSED["debugging with rights"][0], app(securityContext={"privileged": True})),
     }.items():
         assert POLICY.refusals(changed(change)) != [], name
         told = permitting(name).refusals(changed(change))

@@ -47,6 +47,10 @@ def driver(**more):
     return {"driver": "csi.cert-manager.io", "volumeAttributes": named}
 
 
+def rights(*names):
+    return app(securityContext={"capabilities": {"add": [*names]}})
+
+
 def mount(change):
     return lambda _, own: change(own["volumeMounts"][0])
 
@@ -316,6 +320,14 @@ REFUSED = {
     "no port": (lambda _, own: own["ports"].pop(0), "ports are mtls"),
     "a file over its own": (own(terminationMessagePath="/var/run/portcullis/client-ca/ca.crt"), "runs with args"),
     "shared processes": (spec(shareProcessNamespace=True), "remove shareProcessNamespace"),
+    "processes of the node": (spec(hostPID=True), "remove shareProcessNamespace and hostPID"),
+    "an app with every right": (app(securityContext={"privileged": True}), "no privileged container"),
+    "an app that takes the redirect away": (rights("NET_ADMIN"), "no privileged container"),
+    "an app with a right in another spelling": (rights("CHOWN", "cap_net_admin"), "no privileged container"),
+    "debugging with rights": (
+        ephemeral(securityContext={"capabilities": {"add": ["SYS_PTRACE"]}}),
+        "no privileged container",
+    ),
     "redirecting container": (extra_init(name="portcullis-redirect", args=["redirect"]), "redirect mode needs"),
     "debugging the sidecar": (ephemeral(targetContainerName="portcullis"), "no debugging container"),
     "debugging with its volumes": (
@@ -342,6 +354,7 @@ ACCEPTED = {
     "other init containers": extra_init(),
     "an app's own metrics": app(ports=[{"name": "metrics", "containerPort": 9000}]),
     "debugging the app": ephemeral(targetContainerName="web"),
+    "an app with rights of its own": rights("NET_BIND_SERVICE", "CHOWN"),
     "app probes": env("APP_PROBES", '{"web/readiness":{"httpGet":{"path":"/","port":8080}}}'),
     "a certificate by the kubelet": both(
         note("certificate", "pod-certificate:example.com/pods"),
