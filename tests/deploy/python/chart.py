@@ -196,6 +196,9 @@ def network_policies_open_the_two_ports_alone():
     policy = next(one for one in things if one["kind"] == "NetworkPolicy" and one["metadata"]["namespace"] == "shop")
     assert policy["spec"]["podSelector"] == {} and policy["spec"]["policyTypes"] == ["Ingress"]
     clients, scrapers = policy["spec"]["ingress"]
+    usual = cluster.render({"networkPolicy": {"namespaces": ["shop"]}})
+    (usual,) = [one for one in usual if one["kind"] == "NetworkPolicy" and one["metadata"]["namespace"] == "shop"]
+    assert usual["spec"]["ingress"][0] == {"ports": [{"protocol": "TCP", "port": 15443}]}
     assert clients == {"ports": [{"protocol": "TCP", "port": 15443, "endPort": 15444}]}
     assert scrapers["ports"] == [{"protocol": "TCP", "port": 15020}] and scrapers["from"]
 

@@ -245,6 +245,18 @@ def only_annotated_pods_need_it_if_the_values_say_so():
     client = plain(annotations={})
     assert policy.refusals(client) == []
     assert len(policy.refusals(plain())) == 1
+    # What the NetworkPolicy opens for sidecars is for nobody else, whether there is a sidecar or not.
+    for port in (15443, 15450, 15458):
+        serving = plain(annotations={})
+        serving["spec"]["containers"][0]["ports"] = [{"containerPort": port}]
+        assert any("ports 15443 to 15458" in one for one in policy.refusals(serving)), port
+        assert any("ports 15443 to 15458" in one for one in POLICY.refusals(changed(app(ports=[{"containerPort": port}]))))
+    serving["spec"]["containers"][0]["ports"] = [{"containerPort": 15442}, {"containerPort": 15459}]
+    assert policy.refusals(serving) == []
+    # The NetworkPolicy leaves out those that opted out, and cannot guard the node's network.
+    for name, change in {"optOut": label("disabled"), "hostNetwork": spec(hostNetwork=True)}.items():
+        other = changed(both(change, without_sidecar, app(ports=[{"containerPort": 15443}])))
+        assert permitting(name).refusals(other) == [], name
     # A container of that name is always looked at.
     client["spec"]["initContainers"] = [sidecar() | {"image": "evil"}]
     assert any("evil" in one for one in policy.refusals(client))
