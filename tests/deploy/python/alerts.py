@@ -116,6 +116,13 @@ CASES = {
         (gauge("certificate_expiry_timestamp_seconds", "1500x100"), 20, POD),
         (gauge("certificate_expiry_timestamp_seconds", "9000x100"), 20, None),
     ],
+    "PortcullisCertificateNotRenewed": [
+        (gauge("certificate_expiry_timestamp_seconds", "120000x2600"), 1260, POD),
+        (gauge("certificate_expiry_timestamp_seconds", "900000x2600"), 1260, None),
+        # Good for a day, and renewed in time; younger than what a renewal may take.
+        (gauge("certificate_expiry_timestamp_seconds", "86400x1399 129600x1200"), 1260, None),
+        (gauge("certificate_expiry_timestamp_seconds", "3600x100"), 20, None),
+    ],
     "PortcullisAppBypassable": [(gauge("app_bypassable", "1x100"), 3, POD), (gauge("app_bypassable", "0x100"), 3, None)],
     "PortcullisRevocationsDisabled": [
         (gauge("revocations_disabled", "1x100"), 20, POD),
@@ -227,7 +234,7 @@ def thresholds_come_from_the_values():
 def without_a_webhook_none_is_missed():
     things = cluster.render({"injector": "none", "prometheusRule": {"enabled": True}, "podMonitor": {"enabled": True}})
     names = [rule["alert"] for rule in every(cluster.find(things, "PrometheusRule")["spec"])]
-    assert len(names) == 13 and "PortcullisInjectorDown" not in names
+    assert len(names) == 14 and "PortcullisInjectorDown" not in names
     assert cluster.find(things, "PodMonitor")["metadata"]["name"] == "portcullis"
 
 
