@@ -45,7 +45,7 @@ async fn holds(name: &str, checks: usize) {
 
 #[tokio::test]
 async fn the_chart_is_linted_rendered_and_valid_over_a_matrix_of_values() {
-    holds("chart", 11).await;
+    holds("chart", 12).await;
 }
 
 #[tokio::test]

@@ -159,13 +159,28 @@ def each_certificate_reaches_the_webhook():
         return things, hook["metadata"].get("annotations", {}), volumes[0]["secret"]["secretName"], bundles
 
     things, annotations, secret, bundles = parts()
-    certificate = cluster.find(things, "Certificate")
+    certificate = cluster.find(things, "Certificate", "portcullis-webhook")
     assert annotations["cert-manager.io/inject-ca-from"] == "portcullis/" + certificate["metadata"]["name"]
     assert secret == certificate["spec"]["secretName"] and bundles == {None}
     assert "portcullis-webhook.portcullis.svc" in certificate["spec"]["dnsNames"]
     assert not [thing for thing in things if thing["kind"] == "Secret"], "no key is rendered"
     _, _, secret, bundles = parts(mode="secret", secretName="mine", caBundle=PEM)
     assert secret == "mine" and bundles == {base64.b64encode(PEM.encode()).decode()}
+
+
+def a_renewed_certificate_is_of_the_same_authority():
+    """The API server trusts an authority: if each certificate signed itself, pods of the old one would be refused."""
+    things = cluster.render()
+    leaf = cluster.find(things, "Certificate", "portcullis-webhook")["spec"]
+    issuer = cluster.find(things, "Issuer", leaf["issuerRef"]["name"])["spec"]
+    authority = cluster.find(things, "Certificate", "portcullis-webhook-ca")["spec"]
+    assert issuer == {"ca": {"secretName": authority["secretName"]}} and authority["secretName"] != leaf["secretName"]
+    assert authority["isCA"] is True and not leaf.get("isCA", False) and len(authority["commonName"]) <= 64
+    assert authority["privateKey"]["rotationPolicy"] == "Never" and authority["usages"] == ["cert sign", "crl sign"]
+    assert cluster.find(things, "Issuer", authority["issuerRef"]["name"])["spec"] == {"selfSigned": {}}
+    platform = cluster.render({"certificate": {"issuerRef": {"name": "platform", "kind": "ClusterIssuer"}}})
+    assert cluster.find(platform, "Certificate")["spec"]["issuerRef"]["name"] == "platform"
+    assert not [one for one in platform if one["kind"] == "Issuer"]
 
 
 def a_self_made_certificate_is_good_for_the_webhooks_name(folder):
