@@ -50,7 +50,7 @@ async fn the_chart_is_linted_rendered_and_valid_over_a_matrix_of_values() {
 
 #[tokio::test]
 async fn the_validating_policy_lets_pass_what_the_injector_makes_and_refuses_whatever_weakens_it() {
-    holds("policy", 14).await;
+    holds("policy", 15).await;
 }
 
 #[tokio::test]

@@ -240,6 +240,15 @@ def defaults_stand_where_annotations_do_not():
     assert any("decides about these" in one for one in policy.refusals(changed(note("client-ca", "roots"), bare)))
 
 
+def whoever_locks_one_way_to_name_clients_locks_both():
+    """A pod that sets one of the two drops the default of the other."""
+    for locked, set_by_pod in [("allow", "allow-any"), ("allow-any", "allow")]:
+        policy = with_values(locked=[locked], policy={"permit": {"allowAny": True}})
+        for key in (locked, set_by_pod):
+            told = policy.refusals(changed(note(key, "true")))
+            assert any("decides about these" in one and key in one for one in told), f"{locked}, {key}: {told}"
+
+
 def only_annotated_pods_need_it_if_the_values_say_so():
     policy = with_values(policy={"require": "annotated"})
     client = plain(annotations={})
