@@ -25,6 +25,10 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Lists of a pod that hold containers.
 const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
+/// Of all lists together, besides the sidecar's. Names are looked for among all of them, so the work for one pod may grow
+/// with their square; no pod known to us has a tenth.
+const MOST_CONTAINERS: usize = 256;
+
 /// What is known of a pod besides itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
@@ -52,6 +56,7 @@ fn consider(pod: &Value, facts: Facts<'_>, configuration: &Configuration) -> Res
     if let Some(skip) = skipped(metadata, spec, facts) {
         return Ok(Verdict::Skipped(skip));
     }
+    are_few(spec)?;
     let values = Values::of(metadata, configuration)?;
     checked_image(&values)?;
     let installed = holds_sidecar(spec)?;
@@ -94,6 +99,18 @@ fn skipped(metadata: Option<&Map<String, Value>>, spec: &Map<String, Value>, fac
 
 pub(crate) fn containers<'a>(spec: &'a Map<String, Value>, list: &str) -> impl Iterator<Item = &'a Map<String, Value>> {
     spec.get(list).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
+}
+
+/// Before anything that costs more than to count them.
+fn are_few(spec: &Map<String, Value>) -> Result<(), Refusal> {
+    let all = LISTS.iter().flat_map(|list| containers(spec, list));
+    let count = all.filter(|container| !OURS.contains(&name_of(container))).count();
+    if count > MOST_CONTAINERS {
+        return Err(Reason::Malformed.because(format!(
+            "the pod has {count} containers, and more than {MOST_CONTAINERS} are not looked at; split it"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether something has the sidecar's name where the sidecar belongs.
