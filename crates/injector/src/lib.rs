@@ -20,6 +20,7 @@ mod review;
 mod server;
 mod serving;
 mod sidecar;
+mod values;
 mod verdict;
 mod wish;
 mod yaml_read;

@@ -29,6 +29,9 @@ const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"]
 /// with their square; no pod known to us has a tenth.
 const MOST_CONTAINERS: usize = 256;
 
+/// As Kubernetes has it; sentences, probes' paths and warnings repeat a name many times.
+const LONGEST_NAME: usize = 63;
+
 /// What is known of a pod besides itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
@@ -125,6 +128,12 @@ fn holds_sidecar(spec: &Map<String, Value>) -> Result<bool, Refusal> {
             }
         }
         for name in containers(spec, list).map(name_of) {
+            if name.len() > LONGEST_NAME {
+                return Err(Reason::Malformed.because(format!(
+                    "spec.{list} holds a container whose name is longer than {LONGEST_NAME} letters; give it a \
+                     shorter one"
+                )));
+            }
             if name.is_empty() || !names.insert(name) {
                 return Err(Reason::Malformed.because(format!(
                     "spec.{list} holds a container without a name of its own ({name:?}); give each another one"

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::sidecar::{OBSERVE, OURS};
+use crate::values::{MOST_VALUES, are_few};
 
 /// Fields of a container, and the words of the sidecar's path.
 const KINDS: [(&str, &str); 3] =
@@ -142,6 +143,9 @@ pub(crate) fn find<'a>(spec: &'a Map<String, Value>, key: &str) -> Option<&'a Va
 
 /// Puts the originals back into the pod, and tells their keys; an error if one has no place there.
 pub(crate) fn restore(spec: &mut Map<String, Value>, originals: &str) -> Result<BTreeSet<String>, String> {
+    if !are_few(originals.as_bytes()) {
+        return Err(format!("PORTCULLIS_APP_PROBES has more than {MOST_VALUES} values"));
+    }
     let originals: Map<String, Value> = serde_json::from_str(originals)
         .map_err(|error| format!("PORTCULLIS_APP_PROBES is no JSON object ({error})"))?;
     let mut keys = BTreeSet::new();

@@ -9,10 +9,15 @@ use serde_json::{Value, json};
 
 use crate::configuration::Configuration;
 use crate::patch::{Facts, judge};
-use crate::verdict::{Skip, Verdict};
+use crate::values::{MOST_VALUES, are_few};
+use crate::verdict::{Reason, Skip, Verdict};
 
 /// Kubernetes shows no more of a warning.
 const LONGEST_WARNING: usize = 256;
+/// Of names and ids, as Kubernetes has it: what the log tells of a review is no longer.
+const LONGEST_NAME: usize = 253;
+/// Whoever asks may not read: an answer of usual pods has 20 KiB at most, and each connection may hold one.
+const ANSWER_KIB: usize = 512;
 
 /// An answer, and what the log tells of it.
 #[derive(Debug)]
@@ -33,6 +38,9 @@ pub struct Reviewed {
 
 /// Answers a review; an error says why it is none.
 pub fn review(body: &[u8], configuration: &Configuration) -> Result<Reviewed, String> {
+    if !are_few(body) {
+        return Err(format!("the body has more than {MOST_VALUES} values, which no pod needs"));
+    }
     let review: Value = serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
     let text = |path: &str| review.pointer(path).and_then(Value::as_str).unwrap_or_default();
     if text("/kind") != "AdmissionReview" || text("/apiVersion") != "admission.k8s.io/v1" {
@@ -44,6 +52,9 @@ pub fn review(body: &[u8], configuration: &Configuration) -> Result<Reviewed, St
     if uid.is_empty() {
         return Err("the review has no request with a uid".to_owned());
     }
+    if uid.len() > LONGEST_NAME {
+        return Err(format!("the uid is longer than {LONGEST_NAME} letters"));
+    }
     let namespace = text("/request/namespace");
     let verdict = match creates_pod(&review) {
         false => Verdict::Skipped(Skip::NotAPod),
@@ -54,14 +65,29 @@ pub fn review(body: &[u8], configuration: &Configuration) -> Result<Reviewed, St
     };
     let name =
         [text("/request/name"), text("/request/object/metadata/name"), text("/request/object/metadata/generateName")];
+    let cut = |text: &str| text.chars().take(LONGEST_NAME).collect::<String>();
+    let (verdict, body) = bounded(uid, verdict);
     Ok(Reviewed {
-        body: answer(uid, &verdict).to_string().into_bytes(),
-        namespace: namespace.to_owned(),
-        name: name.into_iter().find(|name| !name.is_empty()).unwrap_or_default().to_owned(),
+        body,
+        namespace: cut(namespace),
+        name: cut(name.into_iter().find(|name| !name.is_empty()).unwrap_or_default()),
         uid: uid.to_owned(),
         dry_run: review.pointer("/request/dryRun") == Some(&Value::Bool(true)),
         verdict,
     })
+}
+
+/// The answer; a refusal where it would be too large.
+fn bounded(uid: &str, verdict: Verdict) -> (Verdict, Vec<u8>) {
+    let body = answer(uid, &verdict).to_string().into_bytes();
+    if body.len() <= ANSWER_KIB * 1024 {
+        return (verdict, body);
+    }
+    let refused = Verdict::Refused(Reason::Malformed.because(format!(
+        "the pod's probes are so long that the answer would have more than {ANSWER_KIB} KiB; shorten them"
+    )));
+    let body = answer(uid, &refused).to_string().into_bytes();
+    (refused, body)
 }
 
 fn creates_pod(review: &Value) -> bool {

@@ -50,6 +50,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What open answers get at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// What the log tells of the warnings about one pod, in letters.
+const LONGEST_WARNINGS: usize = 2048;
 /// Why a request was no review.
 pub(crate) const ERRORS: [&str; 5] = ["path", "method", "body", "too_large", "busy"];
 
@@ -232,7 +234,7 @@ fn tell(reviewed: &Reviewed) {
     let (result, reason) = words(verdict);
     match verdict {
         Verdict::Injected(injection) => {
-            let warnings = injection.warnings.join("; ");
+            let warnings: String = injection.warnings.join("; ").chars().take(LONGEST_WARNINGS).collect();
             tracing::info!(event = "injection", result, reason, namespace, name, uid, dry_run, warnings, "injected");
         }
         Verdict::Skipped(skip) => {

@@ -7,7 +7,7 @@
 #[allow(dead_code)]
 mod support;
 
-use injector::{Configuration, Facts, Verdict, judge};
+use injector::{Configuration, Facts, Verdict, judge, review};
 use serde_json::{Value, json};
 use support::configuration;
 
@@ -51,4 +51,74 @@ fn an_injected_pod_may_have_as_many_and_the_sidecar() {
     injector::apply(&mut pod, &injection.additions).unwrap();
     let again = judge(&pod, Facts::default(), &configuration());
     assert_eq!(again, Verdict::Skipped(injector::Skip::AlreadyInjected));
+}
+
+fn asked(pod: &Value) -> Value {
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "CREATE", "namespace": "shop", "object": pod,
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+    }})
+}
+
+#[test]
+fn a_body_of_more_values_than_a_pod_can_have_is_no_review_and_commas_in_texts_are_no_values() {
+    let many = format!("[{}0]", "0,".repeat(300_000));
+    let why = review(many.as_bytes(), &configuration()).unwrap_err();
+    assert_eq!(why, "the body has more than 200000 values, which no pod needs");
+    let mut pod = pod(1, 0);
+    pod["metadata"]["annotations"]["other/list"] = json!(format!("\\\"{}", ",[{".repeat(300_000)));
+    let reviewed = review(asked(&pod).to_string().as_bytes(), &configuration()).unwrap();
+    assert!(matches!(reviewed.verdict, Verdict::Injected(_)), "{:?}", reviewed.verdict);
+}
+
+#[test]
+fn the_originals_of_probes_have_no_more_values_either() {
+    let mut pod = pod(1, 0);
+    let Verdict::Injected(injection) = judge(&pod, Facts::default(), &configuration()) else { panic!() };
+    injector::apply(&mut pod, &injection.additions).unwrap();
+    let many = json!({"name": "PORTCULLIS_APP_PROBES", "value": format!("{{\"a\":[{}0]}}", "0,".repeat(300_000))});
+    pod["spec"]["initContainers"][0]["env"].as_array_mut().unwrap().push(many);
+    let (reason, sentence) = refused(&pod, &configuration());
+    assert_eq!(reason, "sidecar_differs");
+    assert!(sentence.contains("PORTCULLIS_APP_PROBES has more than 200000 values"), "{sentence}");
+}
+
+#[test]
+fn what_the_log_tells_of_a_review_is_short_whatever_it_holds() {
+    let long = "n".repeat(1 << 20);
+    let mut asked = asked(&pod(1, 0));
+    for place in ["namespace", "name"] {
+        asked["request"][place] = json!(long);
+    }
+    let reviewed = review(asked.to_string().as_bytes(), &configuration()).unwrap();
+    assert_eq!((reviewed.namespace.len(), reviewed.name.len()), (253, 253));
+    asked["request"]["uid"] = json!(long);
+    assert_eq!(
+        review(asked.to_string().as_bytes(), &configuration()).unwrap_err(),
+        "the uid is longer than 253 letters"
+    );
+}
+
+#[test]
+fn a_name_that_no_container_can_have_is_refused_before_it_is_repeated() {
+    let mut pod = pod(1, 0);
+    pod["spec"]["containers"][0]["name"] = json!("n".repeat(64));
+    let (reason, sentence) = refused(&pod, &configuration());
+    let expected = "spec.containers holds a container whose name is longer than 63 letters; give it a shorter one";
+    assert_eq!((reason, sentence.as_str()), ("malformed", expected));
+}
+
+#[test]
+fn an_answer_that_would_be_large_is_a_refusal() {
+    let mut pod = pod(1, 0);
+    let probe = json!({"tcpSocket": {"port": 8080}, "future": "f".repeat(1 << 20)});
+    pod["spec"]["containers"][0]["livenessProbe"] = probe;
+    let reviewed = review(asked(&pod).to_string().as_bytes(), &configuration()).unwrap();
+    let Verdict::Refused(refusal) = &reviewed.verdict else { panic!("it is no refusal") };
+    assert_eq!(
+        refusal.sentence,
+        "the pod's probes are so long that the answer would have more than 512 KiB; shorten them"
+    );
+    let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
+    assert_eq!(answer["response"]["allowed"], false);
 }
