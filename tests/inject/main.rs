@@ -19,6 +19,7 @@ mod stream;
 #[allow(dead_code)]
 mod tools;
 
+mod crowd;
 mod environment;
 mod files;
 mod injector;

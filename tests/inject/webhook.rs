@@ -16,13 +16,13 @@ use crate::program::{eventually, get, in_time};
 use crate::tools::{Told, command, run, run_with};
 
 /// The webhook and its folder.
-struct Webhook {
+pub(crate) struct Webhook {
     child: Child,
     lines: tokio::io::Lines<BufReader<ChildStdout>>,
-    listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     observe: SocketAddr,
     folder: tempfile::TempDir,
-    root: Authority,
+    pub(crate) root: Authority,
 }
 
 /// Replaces both files at once, as the kubelet does: a new folder, and one rename of the link to it.
@@ -40,7 +40,7 @@ fn mount(volume: &Path, leaf: &Leaf, generation: &str) {
 }
 
 impl Webhook {
-    async fn start() -> Webhook {
+    pub(crate) async fn start() -> Webhook {
         let (folder, root) = (tempfile::tempdir().unwrap(), Authority::root("webhooks' root"));
         fs::write(folder.path().join("root.pem"), root.pem()).unwrap();
         let volume = folder.path().join("volume");
@@ -80,7 +80,7 @@ impl Webhook {
         curl
     }
 
-    async fn ask(&self, review: &Value) -> Value {
+    pub(crate) async fn ask(&self, review: &Value) -> Value {
         let mut curl = self.curl("/mutate");
         curl.args(["--data-binary", "@-", "--header", "Content-Type: application/json"]);
         let told = run_with(&mut curl, review.to_string().as_bytes()).await;
@@ -99,7 +99,7 @@ impl Webhook {
         }
     }
 
-    async fn metric(&self, line: &str) -> String {
+    pub(crate) async fn metric(&self, line: &str) -> String {
         let (_, text) = get(self.observe, "/metrics").await;
         let found = text.lines().find_map(|found| found.strip_prefix(line));
         found.unwrap_or_else(|| panic!("{line} is not in\n{text}")).trim().to_owned()
@@ -129,7 +129,7 @@ fn review(annotations: Value) -> Value {
     })
 }
 
-fn good() -> Value {
+pub(crate) fn good() -> Value {
     review(json!({
         "portcullis.dev/app-port": "8080", "portcullis.dev/allow-any": "true",
         "portcullis.dev/certificate": "secret:a", "portcullis.dev/revocations": "none",

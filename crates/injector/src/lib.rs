@@ -4,6 +4,7 @@
 //! a pod by [`judge`]. No API client, no rights in the cluster: everything is decided from the pod and the
 //! configuration. It must never round-trip a pod through a type of its own, since fields it did not know would be lost.
 
+mod body;
 mod certificate;
 mod configuration;
 mod documents;
@@ -17,6 +18,7 @@ mod pointer;
 mod probes;
 mod resources;
 mod review;
+mod room;
 mod server;
 mod serving;
 mod sidecar;

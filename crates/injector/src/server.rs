@@ -12,29 +12,25 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use control::{TokioTimer, Wire};
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{SemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::body::{Budget, Failure};
 use crate::configuration::Configuration;
 use crate::metrics::{Metrics, words};
 use crate::review::{Reviewed, review};
+use crate::room::{Resting, Room};
 use crate::serving::Serving;
 use crate::verdict::Verdict;
 
-/// Of one review: an API server takes objects of 3 MiB, and a review of an update would hold two.
-const BODY_BYTES: usize = 8 << 20;
-/// Of all bodies that are read at once, in KiB: a hundred megabytes, or a thousand pods of usual size.
-const BODIES_KIB: usize = 100 << 10;
-/// API servers keep a few connections each.
-const CONNECTIONS: usize = 1024;
 /// A handshake; an API server waits ten seconds for its whole answer unless it is told otherwise.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// From the handshake to a first request.
@@ -42,8 +38,6 @@ const FIRST: Duration = Duration::from_secs(10);
 /// From an answer to a next request: a little more than the 90 s after which an API server closes by itself, so that
 /// no question meets our close.
 const IDLE: Duration = Duration::from_secs(100);
-/// For a whole body.
-const BODY: Duration = Duration::from_secs(10);
 /// Bytes read at once, and the most of one request head.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Pause after a failed accept: descriptors that ran out come back only when something closes.
@@ -60,7 +54,8 @@ pub(crate) const ERRORS: [&str; 5] = ["path", "method", "body", "too_large", "bu
 struct Office {
     configuration: Configuration,
     metrics: Arc<Metrics>,
-    bodies: Semaphore,
+    bodies: Budget,
+    room: Room,
 }
 
 /// The webhook, bound.
@@ -96,28 +91,34 @@ impl Webhook {
     ) -> Result<(), String> {
         let tls = serving.server_config().map_err(|error| format!("TLS cannot be set up ({error})"))?;
         let tls = TlsAcceptor::from(Arc::new(tls));
-        let office = Arc::new(Office { configuration, metrics, bodies: Semaphore::new(BODIES_KIB) });
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let office = Arc::new(Office { configuration, metrics, bodies: Budget::new(), room: Room::new() });
         // Its last sender goes with the last connection.
         let (open, mut ended) = mpsc::channel::<Infallible>(1);
         loop {
-            let slot = Arc::clone(&slots).acquire_owned();
             let accepted = tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
-                accepted = async { (slot.await, self.listener.accept().await) } => accepted,
+                accepted = async {
+                    let accepted = self.listener.accept().await;
+                    (accepted, office.room.place().await)
+                } => accepted,
             };
             match accepted {
-                (slot, Ok((socket, _))) => {
+                (Ok((socket, _)), place) => {
                     let (tls, office, open, stop) = (tls.clone(), Arc::clone(&office), open.clone(), stopping.clone());
                     tokio::spawn(async move {
                         let _ = socket.set_nodelay(true);
-                        if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(socket)).await {
+                        let greeting = Resting::new();
+                        let stream = tokio::select! {
+                            stream = timeout(HANDSHAKE, tls.accept(socket)) => stream,
+                            () = office.room.sent_away(&greeting) => return,
+                        };
+                        if let Ok(Ok(stream)) = stream {
                             converse(stream, office, stop).await;
                         }
-                        drop((slot, open));
+                        drop((place, open));
                     });
                 }
-                (_, Err(error)) => {
+                (Err(error), _) => {
                     tracing::warn!(event = "accept", %error, "a connection to --listen was not accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -134,11 +135,16 @@ async fn converse(
     office: Arc<Office>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let asked = AtomicBool::new(false);
+    let (asked, resting, office) = (AtomicBool::new(false), Resting::new(), office.as_ref());
     let service = service_fn(|request| {
         asked.store(true, Ordering::Relaxed);
-        let office = Arc::clone(&office);
-        async move { Ok::<_, Infallible>(answer(request, &office).await) }
+        let resting = &resting;
+        async move {
+            resting.is_answered(true);
+            let answer = answer(request, office).await;
+            resting.is_answered(false);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer)
@@ -148,11 +154,14 @@ async fn converse(
     let mut connection = pin!(connection);
     let first = sleep(FIRST);
     let mut first = pin!(first);
+    let sent_away = office.room.sent_away(&resting);
+    let mut sent_away = pin!(sent_away);
     let mut waits = true;
     loop {
         tokio::select! {
             // How a connection ended changes nothing here.
             _ = connection.as_mut() => return,
+            () = sent_away.as_mut() => return,
             () = first.as_mut(), if waits => {
                 waits = false;
                 if !asked.load(Ordering::Relaxed) {
@@ -168,7 +177,7 @@ async fn converse(
 
 async fn answer(request: Request<Incoming>, office: &Office) -> Response<Full<Bytes>> {
     match read(request, office).await {
-        Ok(body) => judged(&body, office),
+        Ok((body, _share)) => judged(&body, office),
         Err((word, mut refusal)) => {
             office.metrics.erred(word);
             // What was not read of the body cannot be told from a next request.
@@ -180,7 +189,10 @@ async fn answer(request: Request<Incoming>, office: &Office) -> Response<Full<By
 
 type Refused = (&'static str, Response<Full<Bytes>>);
 
-async fn read(request: Request<Incoming>, office: &Office) -> Result<Bytes, Refused> {
+/// With its share of the budget, which is held until the answer is made.
+type Body<'a> = (Vec<u8>, Option<SemaphorePermit<'a>>);
+
+async fn read(request: Request<Incoming>, office: &Office) -> Result<Body<'_>, Refused> {
     if request.uri().path() != "/mutate" {
         return Err(("path", plain(StatusCode::NOT_FOUND, "not found; reviews are posted to /mutate")));
     }
@@ -189,25 +201,12 @@ async fn read(request: Request<Incoming>, office: &Office) -> Result<Bytes, Refu
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return Err(("method", refusal));
     }
-    let too_large = || ("too_large", plain(StatusCode::PAYLOAD_TOO_LARGE, "a review may have 8 MiB"));
-    let announced =
-        request.headers().contains_key(CONTENT_LENGTH).then(|| request.body().size_hint().upper()).flatten();
-    let most = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(BODY_BYTES);
-    if most > BODY_BYTES {
-        return Err(too_large());
-    }
-    let share = u32::try_from(most / 1024 + 1).unwrap_or(u32::MAX);
-    let busy = || ("busy", plain(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once"));
-    let _share = match timeout(BODY, office.bodies.acquire_many(share)).await {
-        Ok(Ok(share)) => share,
-        Ok(Err(_)) | Err(_) => return Err(busy()),
-    };
-    match timeout(BODY, Limited::new(request.into_body(), BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(("body", plain(StatusCode::BAD_REQUEST, "the body broke off"))),
-        Err(_) => Err(("body", plain(StatusCode::REQUEST_TIMEOUT, "the body took too long"))),
-    }
+    office.bodies.collect(request.into_body()).await.map_err(|failure| match failure {
+        Failure::TooLarge => ("too_large", plain(StatusCode::PAYLOAD_TOO_LARGE, "a review may have 8 MiB")),
+        Failure::Busy => ("busy", plain(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once")),
+        Failure::Broken => ("body", plain(StatusCode::BAD_REQUEST, "the body broke off")),
+        Failure::Slow => ("body", plain(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+    })
 }
 
 fn judged(body: &[u8], office: &Office) -> Response<Full<Bytes>> {
