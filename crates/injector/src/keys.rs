@@ -162,6 +162,10 @@ pub(crate) fn defaults(document: &Value) -> Result<Defaults, String> {
                     return Err(format!("locked names {word:?}, which is not known; did you mean {near}?"));
                 }
                 defaults.locked.insert(word.to_owned());
+                // The one that is left open would replace the default of the one that is locked.
+                if WHO.contains(&word) {
+                    defaults.locked.extend(WHO.map(str::to_owned));
+                }
             }
         } else if ONLY_DEFAULTS.contains(&key.as_str()) {
             defaults.own.insert(key.clone(), text);

@@ -122,3 +122,23 @@ fn an_answer_that_would_be_large_is_a_refusal() {
     let answer: Value = serde_json::from_slice(&reviewed.body).unwrap();
     assert_eq!(answer["response"]["allowed"], false);
 }
+
+#[test]
+fn whoever_locks_one_way_to_say_who_comes_in_locks_both() {
+    for (locked, annotated, value) in [
+        ("allow", "allow-any", "true"),
+        ("allow-any", "allow", "uri:spiffe://td/*"),
+        ("allow", "allow", "uri:spiffe://td/*"),
+    ] {
+        let defaults = json!({"allow": "uri:spiffe://td/ns/*", "locked": [locked]});
+        let configuration = Configuration::new(Some("i"), Some(("d", &defaults)), |_, _| Ok(())).unwrap();
+        let mut pod = pod(1, 0);
+        let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.remove("portcullis.dev/allow");
+        annotations.insert(format!("portcullis.dev/{annotated}"), json!(value));
+        let (reason, sentence) = refused(&pod, &configuration);
+        assert_eq!(reason, "bad_annotation");
+        let expected = format!("the annotation portcullis.dev/{annotated} is locked by the injector's defaults");
+        assert!(sentence.starts_with(&expected), "{sentence}");
+    }
+}
