@@ -9,6 +9,7 @@ use crate::certificate::{self, Certificate};
 use crate::configuration::{Configuration, is_image};
 use crate::keys::{Said, Values};
 use crate::resources::Resources;
+use crate::sidecar::REDIRECTED;
 use crate::verdict::{Reason, Refusal};
 
 /// Inbounds of one sidecar: each is a container port, and no app known to us listens on more.
@@ -117,7 +118,8 @@ fn ports(said: Said<'_>, needs_one: bool) -> Result<Vec<u16>, Refusal> {
     let mut ports = Vec::new();
     for text in said.text.split(',').map(str::trim).filter(|text| needs_one || !text.is_empty()) {
         let port = match text.parse::<u16>() {
-            Ok(port @ 1..) if text.bytes().all(|byte| byte.is_ascii_digit()) => port,
+            // Written as it is read: others that look at the text, like a policy, shall see the same port.
+            Ok(port @ 1..) if port.to_string() == text => port,
             Ok(_) | Err(_) => {
                 return Err(said.refused(format_args!(
                     "{text:?} is no port; write numbers from 1 to 65535, like 8080 or 8080,9090"
@@ -210,7 +212,7 @@ fn flags(values: &Values<'_>, configuration: &Configuration) -> Result<Vec<(Stri
 fn redirect(values: &Values<'_>, configuration: &Configuration) -> Result<Option<Redirect>, Refusal> {
     let exclude = values.find("redirect-exclude-ports");
     let mode = one_of(values, "mode", &["port", "redirect"])?;
-    let ports = exclude.map(|said| ports(said, false)).transpose()?;
+    let ports = exclude.map(excluded).transpose()?;
     if mode.as_deref() != Some("redirect") {
         return Ok(None);
     }
@@ -221,6 +223,17 @@ fn redirect(values: &Values<'_>, configuration: &Configuration) -> Result<Option
         ));
     };
     Ok(Some(Redirect { exclude: ports.unwrap_or_default(), image: image.clone() }))
+}
+
+fn excluded(said: Said<'_>) -> Result<Vec<u16>, Refusal> {
+    let ports = ports(said, false)?;
+    match ports.contains(&REDIRECTED) {
+        true => Err(said.refused(format_args!(
+            "{REDIRECTED} is where connections are redirected to, and strangers would be let in as apps' clients; \
+             leave it out"
+        ))),
+        false => Ok(ports),
+    }
 }
 
 /// An app's port that is not redirected would be reached past the sidecar.
