@@ -300,10 +300,10 @@ fn others(spec: &Map<String, Value>) -> Vec<String> {
             sidecar::OBSERVE
         ));
     }
-    if spec.get("shareProcessNamespace") == Some(&Value::Bool(true)) {
-        warnings.push(
-            "shareProcessNamespace is true: a container of user 65532 or 0 can read the sidecar's key".to_owned(),
-        );
+    for field in ["shareProcessNamespace", "hostPID"] {
+        if spec.get(field) == Some(&Value::Bool(true)) {
+            warnings.push(format!("{field} is true: a container of user 65532 or 0 can read the sidecar's key"));
+        }
     }
     warnings
 }
