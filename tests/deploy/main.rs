@@ -4,6 +4,8 @@
 //! No module may take a part of the chart for right because the chart says so: pods and queries come from elsewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../program/engine.rs"]
+mod engine;
 #[path = "../support/numbers.rs"]
 #[allow(dead_code)]
 mod numbers;

@@ -9,6 +9,7 @@ use testkit::{Duration, LeafSpec, OffsetDateTime};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
+use crate::engine;
 use crate::program::{Program, eventually, get, in_time};
 use crate::scripts::script;
 use crate::stage::Stage;
@@ -36,26 +37,7 @@ async fn prometheus(stage: &Stage, targets: &[(&str, SocketAddr)], webhook: Sock
             {"job_name": "portcullis-webhook", "static_configs": [{"targets": [webhook]}]},
         ],
     });
-    stage.write("prometheus.yml", configuration.to_string());
-    let mut engine = command("prometheus");
-    engine.arg(format!("--config.file={}", stage.text("prometheus.yml")));
-    engine.arg(format!("--storage.tsdb.path={}", stage.text("tsdb")));
-    engine.args(["--web.listen-address=127.0.0.1:0", "--log.format=json"]);
-    let mut child = engine.spawn().expect("prometheus is installed");
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let find = async {
-        loop {
-            let line = lines.next_line().await.unwrap().expect("Prometheus runs");
-            let line: Value = serde_json::from_str(&line).unwrap_or_default();
-            if line["msg"] == "Listening on" {
-                return line["address"].as_str().unwrap().parse().unwrap();
-            }
-        }
-    };
-    let address = in_time("Prometheus listens", find).await;
-    // Whatever else it says is read and forgotten, so that its pipe never fills.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, address)
+    engine::prometheus(stage, configuration.to_string()).await
 }
 
 /// The injector, of which only the metrics are wanted.

@@ -22,6 +22,7 @@ mod control_sessions;
 mod crls;
 mod curl;
 mod ending;
+mod engine;
 mod files;
 mod http2;
 mod kept_alive;

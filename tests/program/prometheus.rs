@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
-use crate::program::{Program, eventually, get, in_time};
+use crate::engine;
+use crate::program::{Program, eventually, get};
 use crate::stage::Stage;
 use crate::stream::Stream;
 use crate::tools::{command, curl, run, run_with, status};
@@ -47,26 +47,7 @@ async fn prometheus(stage: &Stage, target: SocketAddr) -> (Child, SocketAddr) {
         "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n  - job_name: portcullis\n    \
          static_configs:\n      - targets: ['{target}']\n"
     );
-    stage.write("prometheus.yml", configuration);
-    let mut engine = command("prometheus");
-    engine.arg(format!("--config.file={}", stage.text("prometheus.yml")));
-    engine.arg(format!("--storage.tsdb.path={}", stage.text("tsdb")));
-    engine.args(["--web.listen-address=127.0.0.1:0", "--log.format=json"]);
-    let mut child = engine.spawn().expect("prometheus is installed");
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let find = async {
-        loop {
-            let line = lines.next_line().await.unwrap().expect("Prometheus runs");
-            let line: Value = serde_json::from_str(&line).unwrap_or_default();
-            if line["msg"] == "Listening on" {
-                return line["address"].as_str().unwrap().parse().unwrap();
-            }
-        }
-    };
-    let address = in_time("Prometheus listens", find).await;
-    // Whatever else it says is read and forgotten, so that its pipe never fills.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, address)
+    engine::prometheus(stage, configuration).await
 }
 
 /// The only sample of an expression, or nothing.

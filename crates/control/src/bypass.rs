@@ -154,7 +154,7 @@ async fn dial(place: SocketAddr) -> Found {
 /// to listen is found out at the next look.
 async fn dial_from(port: u16, app: SocketAddr, own_dials: &OwnDials) -> Found {
     let own = SocketAddr::new(app.ip(), port);
-    let arrival = own_dials.expect(own.ip(), app);
+    let arrival = own_dials.announce(own.ip(), app);
     let dialled = async {
         let socket = if app.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;

@@ -23,16 +23,16 @@ const FOR_EACH_SENT: u32 = 10;
 /// RFC 9113 §3.4.
 const PREFACE: usize = 24;
 /// RFC 9113 §4.1.
-const FRAME_HEAD: usize = 9;
+pub(crate) const FRAME_HEAD: usize = 9;
 const RESET_CODE: usize = 4;
 const LARGEST_HEAD: usize = FRAME_HEAD + RESET_CODE;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: u32 = 7;
 
 /// What the beginning of a frame says.

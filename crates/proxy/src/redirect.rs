@@ -78,7 +78,7 @@ pub struct OwnDials(Mutex<HashMap<(IpAddr, SocketAddr), oneshot::Sender<()>>>);
 impl OwnDials {
     /// From now on a connection from `own` that wanted to go to `app` is known. What is returned tells that it came,
     /// and is to be had before it is dialled.
-    pub fn expect(&self, own: IpAddr, app: SocketAddr) -> oneshot::Receiver<()> {
+    pub fn announce(&self, own: IpAddr, app: SocketAddr) -> oneshot::Receiver<()> {
         let (came, told) = oneshot::channel();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((own, app), came);
         told
@@ -119,11 +119,11 @@ mod tests {
     async fn an_own_dial_is_known_by_both_of_its_ends_and_once() {
         let dials = OwnDials::default();
         let (own, app) = ("10.0.0.7".parse().unwrap(), at("10.0.0.7:8080"));
-        let told = dials.expect(own, app);
+        let told = dials.announce(own, app);
         assert!(!dials.came("10.0.0.8".parse().unwrap(), app) && !dials.came(own, at("10.0.0.7:8081")));
         assert!(dials.came(own, app) && !dials.came(own, app));
         told.await.unwrap();
-        drop(dials.expect(own, app));
+        drop(dials.announce(own, app));
         assert!(!dials.came(own, app), "nobody waits for it");
     }
 }

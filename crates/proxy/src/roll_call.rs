@@ -210,6 +210,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn sessions_that_are_cut_together_have_shut_gates_at_once_and_go_a_few_at_a_time() {
+        let crowded = Crowded::with(10);
+        let sessions: Vec<_> = crowded.worker.connections.borrow().iter().map(|(_, session)| session.clone()).collect();
+        let mut waiting: Vec<_> = sessions.iter().map(|session| Box::pin(session.until_cut())).collect();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut going = std::pin::pin!(crowded.worker.parting.let_go_for_ever());
+        let mut gone = |context: &mut std::task::Context<'_>| {
+            let before = waiting.len();
+            waiting.retain_mut(|session| session.as_mut().poll(context).is_pending());
+            before - waiting.len()
+        };
+        assert_eq!(gone(&mut context), 0);
+        assert_eq!(crowded.whole(&Wanted::default(), &order()).names.len(), 10);
+        assert!(sessions.iter().all(|session| session.cut_reason().is_some()), "no byte of any passes any more");
+        let turns: Vec<_> = (0..4)
+            .map(|_| {
+                assert!(going.as_mut().poll(&mut context).is_pending());
+                gone(&mut context)
+            })
+            .collect();
+        assert_eq!(turns, [4, 4, 2, 0]);
+    }
+
+    #[tokio::test]
     async fn ten_thousand_sessions_are_told_once_each_and_never_many_at_a_time() {
         let crowded = Crowded::with(10_000);
         let tasks = LocalSet::new();

@@ -7,13 +7,9 @@
 
 use bytes::BytesMut;
 
-/// RFC 9113 §4.1.
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+use crate::frames::{CONTINUATION, DATA, END_STREAM, FRAME_HEAD, HEADERS};
+
 const PUSH_PROMISE: u8 = 5;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
 
 /// What is ours on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +34,7 @@ pub(crate) struct Mixed;
 /// Where the frames stand.
 #[derive(Debug)]
 pub(crate) struct Sieve {
-    head: [u8; HEAD],
+    head: [u8; FRAME_HEAD],
     filled: usize,
     left: usize,
     fate: Fate,
@@ -47,7 +43,7 @@ pub(crate) struct Sieve {
 impl Sieve {
     /// From the beginning of a frame on.
     pub(crate) fn new() -> Sieve {
-        Sieve { head: [0; HEAD], filled: 0, left: 0, fate: Fate::Passes }
+        Sieve { head: [0; FRAME_HEAD], filled: 0, left: 0, fate: Fate::Passes }
     }
 
     /// Puts what may go of `bytes` behind `out`; `ours` tells what is ours on a stream.
@@ -71,7 +67,7 @@ impl Sieve {
                 *place = *first;
             }
             (self.filled, bytes) = (self.filled + 1, behind);
-            if self.filled == HEAD {
+            if self.filled == FRAME_HEAD {
                 let [a, b, c, kind, flags, d, e, f, g] = self.head;
                 let stream = u32::from_be_bytes([d & 0x7f, e, f, g]);
                 self.fate = fate((kind, flags), ours(stream))?;
@@ -101,10 +97,10 @@ fn fate((kind, flags): (u8, u8), ours: Option<Ours>) -> Result<Fate, Mixed> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::frames::END_HEADERS;
 
     const RST_STREAM: u8 = 3;
     const GOAWAY: u8 = 7;
-    const END_HEADERS: u8 = 4;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();

@@ -167,7 +167,10 @@ impl Worker {
         let sweeping = spawn_local(anew(move || worker.clone().sweep_for_ever(worker.live.watch())));
         let previewing = spawn_local(preview::answer_for_ever(self.clone(), previews));
         let worker = self.clone();
-        let parting = spawn_local(async move { worker.parting.let_go_for_ever().await });
+        let parting = spawn_local(anew(move || {
+            let worker = worker.clone();
+            async move { worker.parting.let_go_for_ever().await }
+        }));
         let telling = spawn_local(roll_call::answer_for_ever(self.clone(), questions));
         while let Some(arriving) = arrivals.recv().await {
             spawn_local(self.clone().welcome(arriving));

@@ -10,6 +10,7 @@ use trust::{Bundle, Sha256, Speaks, Time};
 
 use crate::LoadFailure;
 use crate::anchors::AnchorFiles;
+use crate::told::Told;
 
 const FLAG: &str = "--control-ca";
 
@@ -20,8 +21,7 @@ pub struct ControlAnchors {
     bundle: Arc<Bundle>,
     /// Of the bytes that were looked at last, good or bad.
     seen: Sha256,
-    /// The failure told last.
-    told: Option<String>,
+    told: Told,
 }
 
 impl ControlAnchors {
@@ -31,7 +31,7 @@ impl ControlAnchors {
         let files = AnchorFiles::read_for(FLAG, &paths);
         let seen = files.digest();
         let (bundle, warnings) = files.build(now)?;
-        Ok((ControlAnchors { paths, bundle: Arc::new(bundle), seen, told: None }, warnings))
+        Ok((ControlAnchors { paths, bundle: Arc::new(bundle), seen, told: Told::default() }, warnings))
     }
 
     /// The anchors that were good last.
@@ -44,22 +44,17 @@ impl ControlAnchors {
     pub fn look(&mut self, now: Time) -> Option<Result<Arc<Bundle>, LoadFailure>> {
         let files = AnchorFiles::read_for(FLAG, &self.paths);
         let (digest, whole) = (files.digest(), files.is_whole());
-        if whole && self.told.is_none() && digest == self.seen {
+        if whole && !self.told.is_failing() && digest == self.seen {
             return None;
         }
         match files.build(now) {
             Ok((bundle, _)) => {
-                let is_news = digest != self.seen || self.told.is_some();
-                (self.seen, self.told) = (digest, None);
+                let is_news = self.told.healed() || digest != self.seen;
+                self.seen = digest;
                 self.bundle = Arc::new(bundle);
                 is_news.then(|| Ok(self.bundle()))
             }
-            Err(failure) => {
-                let failure = LoadFailure::from(failure);
-                let is_news = self.told.as_deref() != Some(failure.0.as_str());
-                self.told = Some(failure.0.clone());
-                is_news.then_some(Err(failure))
-            }
+            Err(failure) => self.told.failed(failure).map(Err),
         }
     }
 }

@@ -38,6 +38,7 @@ mod revocations;
 mod server_credential;
 mod source;
 mod state_dir;
+mod told;
 mod trail;
 mod watch;
 

@@ -6,6 +6,7 @@
 use proxy::Credential;
 use trust::{Sha256, Time};
 
+use crate::told::Told;
 use crate::{CredentialPaths, LoadFailure};
 
 /// Where they are, and what was found there last.
@@ -14,8 +15,7 @@ pub struct ServerCredential {
     credential: Credential,
     /// Of the bytes that were good last.
     seen: Sha256,
-    /// The failure told last.
-    told: Option<String>,
+    told: Told,
 }
 
 impl ServerCredential {
@@ -24,7 +24,7 @@ impl ServerCredential {
         let files = paths.read()?;
         let (credential, warnings) = (files.build(&paths, now)?, files.warnings(&paths));
         let seen = files.digest();
-        Ok((ServerCredential { paths, credential, seen, told: None }, warnings))
+        Ok((ServerCredential { paths, credential, seen, told: Told::default() }, warnings))
     }
 
     /// The pair that was good last.
@@ -41,20 +41,13 @@ impl ServerCredential {
             if digest == self.seen { Ok((digest, None)) } else { Ok((digest, Some(files.build(&self.paths, now)?))) }
         });
         match found {
-            Ok((_, None)) => {
-                let healed = self.told.take().is_some();
-                healed.then_some(Ok(&self.credential))
-            }
+            Ok((_, None)) => self.told.healed().then_some(Ok(&self.credential)),
             Ok((digest, Some(credential))) => {
-                (self.seen, self.told, self.credential) = (digest, None, credential);
+                self.told.healed();
+                (self.seen, self.credential) = (digest, credential);
                 Some(Ok(&self.credential))
             }
-            Err(failure) => {
-                let failure = LoadFailure::from(failure);
-                let is_news = self.told.as_deref() != Some(failure.0.as_str());
-                self.told = Some(failure.0.clone());
-                is_news.then_some(Err(failure))
-            }
+            Err(failure) => self.told.failed(failure).map(Err),
         }
     }
 }
